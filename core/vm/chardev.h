@@ -1,0 +1,66 @@
+/*
+ * Character devices: bytes in and out, between a frontend (UART, monitor, debug port) and a backend (stdio, file, text
+ * console, nothing). Machine lock held; callbacks come on the main thread.
+ *
+ * Back-pressure goes both ways: the backend asks can_receive() before it hands over bytes and is told by chardev_accept()
+ * when there is room again; chardev_write() takes what it can and calls writable() when it can take more.
+ */
+#ifndef VM_CHARDEV_H
+#define VM_CHARDEV_H
+
+#include "error.h"
+#include "types.h"
+
+typedef struct Machine Machine;
+typedef struct Chardev Chardev;
+
+typedef enum { CHR_OPENED, CHR_CLOSED, CHR_BREAK } ChrEvent;
+
+typedef struct {
+    size_t (*can_receive)(void *opaque);                        /* bytes it has room for */
+    void (*receive)(void *opaque, const u8 *buf, size_t n);     /* n <= can_receive() */
+    void (*writable)(void *opaque);                             /* may be NULL */
+    void (*event)(void *opaque, ChrEvent event);                /* may be NULL */
+} ChrFrontend;
+
+/* What a backend implements. It embeds a Chardev as its first member. */
+typedef struct {
+    const char *name;
+    size_t (*write)(Chardev *chr, const u8 *buf, size_t n);     /* returns how many it took, never blocks */
+    void (*accept)(Chardev *chr);                               /* the frontend has room again. May be NULL */
+    void (*set_break)(Chardev *chr, bool on);                   /* may be NULL */
+    void (*set_params)(Chardev *chr, u32 baud, u8 data_bits, char parity, u8 stop_bits);   /* may be NULL */
+    void (*close)(Chardev *chr);                                /* frees it */
+} ChrBackend;
+
+struct Chardev {
+    const ChrBackend *be;
+    const ChrFrontend *fe;          /* NULL: nobody listens, input waits */
+    void *fe_opaque;
+    Machine *m;
+    char label[32];                 /* "serial0", "monitor" */
+};
+
+/* spec: null | none | stdio | file:NAME | vc | vc:WxH | mon:SPEC ; NULL and err when unknown or it can't be opened.
+ * Every backend this build has registers itself in one table in chardev.c; the host's (stdio) come through
+ * host_chardev_open(). "none" gives NULL without an error text. */
+Chardev *chardev_open(Machine *m, const char *label, const char *spec, Error *err);
+Chardev *host_chardev_open(Machine *m, const char *label, const char *spec, Error *err);   /* by the host: stdio */
+void chardev_close(Chardev *chr);                               /* NULL is allowed */
+
+void chardev_attach(Chardev *chr, const ChrFrontend *fe, void *opaque);
+size_t chardev_write(Chardev *chr, const void *buf, size_t n);  /* NULL chr: swallows all */
+void chardev_accept(Chardev *chr);
+
+/* For backends. */
+void chardev_init(Chardev *chr, const ChrBackend *be, Machine *m, const char *label);
+size_t chardev_room(Chardev *chr);
+void chardev_deliver(Chardev *chr, const u8 *buf, size_t n);
+void chardev_tell(Chardev *chr, ChrEvent event);
+void chardev_writable(Chardev *chr);
+
+/* stdio shared by serial port and monitor (-nographic, mon:stdio): a mux with Ctrl-a c to switch, Ctrl-a x to quit, Ctrl-a h for
+ * help, Ctrl-a b break, Ctrl-a s flush disks, Ctrl-a Ctrl-a the character itself. Each call adds one more frontend slot. */
+Chardev *chardev_mux_slot(Chardev *mux, const char *label);
+
+#endif

@@ -1,0 +1,84 @@
+/*
+ * The machine: what is shared by its parts, the machine lock, and its run state.
+ *
+ *   main thread   main loop: timers, completions, input, monitor. Holds the lock while it works, never while it waits.
+ *   vCPU thread   cpu_run() without the lock; takes it for port I/O, MMIO and interrupt acknowledge.
+ */
+#ifndef VM_MACHINE_H
+#define VM_MACHINE_H
+
+#include "config.h"
+#include "cpu.h"
+#include "error.h"
+#include "memory.h"
+#include "timer.h"
+#include "types.h"
+
+typedef struct Device Device;
+typedef struct IoBus IoBus;
+typedef struct Clocks Clocks;
+typedef struct MachineThread MachineThread;
+typedef struct PciBus PciBus;
+typedef struct Ui Ui;
+typedef struct Blk Blk;
+
+enum { DRIVE_COUNT = 32, SERIAL_COUNT = 4, PARALLEL_COUNT = 3 };
+
+struct Machine {
+    Config cfg;
+    Memory *mem;
+    IoBus *io;
+    Clocks *clocks;
+    Cpu *cpu;
+    Ui *ui;                         /* display and input hub, see ui.h */
+    PciBus *pci;                    /* NULL on isapc */
+    Device *devices;                /* in order of creation */
+    MachineThread *thread;          /* machine.c's own: lock, vCPU thread, run state */
+    void (*powerdown)(void *opaque);/* the board's power button; NULL: none */
+    void *powerdown_opaque;
+    void (*board_reset)(void *opaque);
+    void *board_opaque;
+};
+
+/* Makes an empty machine (memory, clocks, UI hub; no chips). The board (devices/pc.h) fills it. Config is copied. */
+Machine *machine_create(const Config *cfg, u64 arena_bytes, Error *err);
+void machine_destroy(Machine *m);
+
+void machine_lock(Machine *m);
+void machine_unlock(Machine *m);
+
+/* Starts the vCPU thread. With cfg.start_stopped the machine is paused until machine_cont(). Main thread, lock held. */
+void machine_start(Machine *m);
+/* Ends the vCPU thread. Main thread, lock held (it is let go while waiting). */
+void machine_join(Machine *m);
+
+/* Main thread, lock held; the lock is let go while waiting for the vCPU to park. */
+void machine_stop(Machine *m);
+void machine_cont(Machine *m);
+bool machine_running(Machine *m);
+
+/*
+ * Requests: any thread that holds the lock (device handlers on the vCPU thread among them). They are served by the main loop
+ * in machine_service(), with the vCPU parked.
+ */
+typedef enum {
+    REQ_RESET    = 1 << 0,          /* with -no-reboot: REQ_SHUTDOWN */
+    REQ_SHUTDOWN = 1 << 1,          /* power off: the program ends with machine_exit_code() */
+    REQ_STOP     = 1 << 2,
+    REQ_POWERDOWN = 1 << 3,         /* press the power button */
+    REQ_QUIT     = 1 << 4,          /* monitor `quit`, window closed: ends with 0 */
+} MachineRequest;
+void machine_request(Machine *m, MachineRequest r);
+void machine_set_exit_code(Machine *m, int code);       /* isa-debug-exit */
+int machine_exit_code(Machine *m);
+
+/*
+ * One turn of the machine's part of the main loop: serves requests, runs due timers. Main thread, lock held.
+ * Returns false when the program shall end. *deadline_ns: host time of the next timer, or TIMER_NEVER.
+ */
+bool machine_service(Machine *m, u64 *deadline_ns);
+
+/* "running", "paused", "shutdown", ... for titles and the monitor. */
+const char *machine_state_name(Machine *m);
+
+#endif
