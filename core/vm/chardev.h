@@ -14,7 +14,8 @@
 typedef struct Machine Machine;
 typedef struct Chardev Chardev;
 
-typedef enum { CHR_OPENED, CHR_CLOSED, CHR_BREAK } ChrEvent;
+/* FOCUS and UNFOCUS come from a mux: keys go to this frontend from here on, or elsewhere. */
+typedef enum { CHR_OPENED, CHR_CLOSED, CHR_BREAK, CHR_FOCUS, CHR_UNFOCUS } ChrEvent;
 
 typedef struct {
     size_t (*can_receive)(void *opaque);                        /* bytes it has room for */
@@ -39,9 +40,12 @@ struct Chardev {
     void *fe_opaque;
     Machine *m;
     char label[32];                 /* "serial0", "monitor" */
+    char spec[96];                  /* as it was asked for, cut: for `info chardev` */
+    Chardev *next;                  /* chardev.c's list of all that are open */
 };
 
 /* spec: null | none | stdio | file:NAME | vc | vc:WxH | mon:SPEC ; NULL and err when unknown or it can't be opened.
+ * mon:SPEC is one slot of a mux on SPEC; opened again, it is a further slot of the same mux.
  * Every backend this build has registers itself in one table in chardev.c; the host's (stdio) come through
  * host_chardev_open(). "none" gives NULL without an error text. */
 Chardev *chardev_open(Machine *m, const char *label, const char *spec, Error *err);
@@ -62,5 +66,8 @@ void chardev_writable(Chardev *chr);
 /* stdio shared by serial port and monitor (-nographic, mon:stdio): a mux with Ctrl-a c to switch, Ctrl-a x to quit, Ctrl-a h for
  * help, Ctrl-a b break, Ctrl-a s flush disks, Ctrl-a Ctrl-a the character itself. Each call adds one more frontend slot. */
 Chardev *chardev_mux_slot(Chardev *mux, const char *label);
+bool chardev_focused(const Chardev *chr);       /* false: a slot of a mux whose keys go to another slot */
+
+void chardev_list(Machine *m, void (*print)(void *opaque, const char *line), void *opaque);    /* info chardev */
 
 #endif
