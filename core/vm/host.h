@@ -80,6 +80,9 @@ typedef struct HostIo {
     void *priv[8];                          /* the host's own */
 } HostIo;
 void host_io_submit(HostIo *io);            /* main or vCPU thread, machine lock held */
+/* Waits until a request in flight has completed and runs done() of those that have; false at once: none is in flight.
+ * Main thread, machine lock held; for draining (blk_drain), not for a running guest. */
+bool host_io_wait(void);
 
 /* Reads a whole file into malloc'ed memory (one NUL is added behind it); NULL and err if it can't or if it is larger than max. */
 u8 *host_file_slurp(const char *path, size_t max, size_t *size, Error *err);
