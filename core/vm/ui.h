@@ -37,7 +37,12 @@ UiConsole *console_create(Ui *ui, const char *name, bool graphic, const ConsoleO
 Surface *console_surface(UiConsole *c);
 void console_resize(UiConsole *c, int width, int height);       /* new, black pixels; 1..8192 each */
 void console_dirty(UiConsole *c, int x, int y, int w, int h);
+void console_blink(UiConsole *c, int x, int y, int w, int h);   /* as dirty, but no reason to look more often */
+void console_kick(UiConsole *c);                                /* something changed: refresh it soon. Cheap */
 void console_update(UiConsole *c);                              /* runs refresh(full=false) at once: before a screendump */
+void console_remove(UiConsole *c);                              /* its owner goes: it stays in the row, empty */
+const char *console_name(UiConsole *c);
+bool console_is_graphic(UiConsole *c);
 void ui_select(Ui *ui, int number);                             /* the visible console */
 int ui_selected(Ui *ui);
 UiConsole *ui_console(Ui *ui, int number);                      /* NULL: no such */
