@@ -66,6 +66,8 @@ bool device_class_tiles(const DeviceClass *cls, Error *err);
 typedef struct { u8 *data; size_t len, cap; } SaveBuf;
 void savebuf_put(SaveBuf *b, const void *p, size_t n);
 void device_save(Device *dev, SaveBuf *out);
-bool device_load(Device *dev, const u8 *data, size_t len, Error *err);  /* refuses whole: state is untouched on error */
+/* Refuses whole: the state is untouched on error. A field missing in the data keeps the value it has: who loads a machine resets
+ * it first. */
+bool device_load(Device *dev, const u8 *data, size_t len, Error *err);
 
 #endif

@@ -39,7 +39,8 @@ typedef struct {
 } MemPage;
 
 /* ---- set-up by the board and devices ---- */
-Memory *memory_create(Machine *m, u64 arena_bytes);         /* capacity for everything mem_ram() will make; NULL: no memory */
+/* Makes m->io as well. arena_bytes: room for everything mem_ram() will make. NULL: out of memory. */
+Memory *memory_create(Machine *m, u64 arena_bytes);
 void memory_destroy(Memory *mem);
 MemRegion *mem_ram(Memory *mem, const char *name, u64 bytes);
 MemRegion *mem_mmio(Memory *mem, const char *name, u64 bytes, const MmioOps *ops, void *opaque);

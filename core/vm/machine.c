@@ -1,0 +1,279 @@
+/*
+ * The machine lock, the vCPU thread and the run state.
+ *
+ * The vCPU thread holds the lock except inside cpu_run(). It parks (waits on cpu_cond) when the machine is paused, when the main
+ * thread wants it parked, when a request waits to be served, and when the CPU is halted with nothing to do. A halted CPU is
+ * woken by whoever lets go of the lock after having given it work: machine_unlock() looks.
+ */
+#include "machine.h"
+
+#include "clocks.h"
+#include "device.h"
+#include "host.h"
+#include "ui.h"
+
+#include <stdlib.h>
+
+struct MachineThread {
+    HostLock *lock;
+    HostCond *cpu_cond;         /* the vCPU waits on it */
+    HostCond *parked_cond;      /* whoever wants it parked waits on it */
+    HostThread *vcpu;
+    u32 requests;
+    int park_wanted;            /* nested */
+    bool parked;                /* the vCPU is not inside cpu_run() */
+    bool halted;                /* parked because of HLT */
+    bool running;               /* the person's will: not paused */
+    bool powered_off;           /* -no-shutdown: the machine is off, the window stays */
+    bool quit;
+    int exit_code;
+};
+
+Machine *machine_create(const Config *cfg, u64 arena_bytes, Error *err)
+{
+    Machine *m = calloc(1, sizeof(*m));
+    MachineThread *t = calloc(1, sizeof(*t));
+
+    if (!m || !t) {
+        free(m);
+        free(t);
+        error_set(err, "out of memory");
+        return NULL;
+    }
+    m->thread = t;
+    t->lock = host_lock_new();
+    t->cpu_cond = host_cond_new();
+    t->parked_cond = host_cond_new();
+    t->parked = true;
+    config_copy(&m->cfg, cfg);
+    m->mem = memory_create(m, arena_bytes);
+    if (!m->mem || !clocks_create(m)) {
+        machine_destroy(m);
+        error_set(err, "not enough memory for a guest with %llu MB", (unsigned long long)(cfg->ram_bytes >> 20));
+        return NULL;
+    }
+    m->ui = ui_create(m);
+    return m;
+}
+
+void machine_destroy(Machine *m)
+{
+    MachineThread *t = m->thread;
+
+    devices_destroy(m);
+    if (m->ui)
+        ui_destroy(m->ui);
+    if (m->clocks)
+        clocks_destroy(m);
+    memory_destroy(m->mem);
+    config_free(&m->cfg);
+    host_cond_free(t->cpu_cond);
+    host_cond_free(t->parked_cond);
+    host_lock_free(t->lock);
+    free(t);
+    free(m);
+}
+
+void machine_lock(Machine *m) { host_lock(m->thread->lock); }
+
+void machine_unlock(Machine *m)
+{
+    MachineThread *t = m->thread;
+
+    if (t->halted && m->cpu && cpu_has_work(m->cpu)) {
+        t->halted = false;
+        host_cond_signal(t->cpu_cond);
+    }
+    host_unlock(t->lock);
+}
+
+/* ---- the vCPU thread ---- */
+
+static void cpu_left(Machine *m, CpuExit why)
+{
+    MachineThread *t = m->thread;
+
+    switch (why) {
+    case CPU_EXIT_HALT:
+        t->halted = !cpu_has_work(m->cpu);
+        break;
+    case CPU_EXIT_SHUTDOWN:
+        machine_request(m, REQ_RESET);  /* a PC's chip set answers the shutdown cycle with a reset */
+        break;
+    case CPU_EXIT_DEBUG:
+        machine_request(m, REQ_STOP);
+        break;
+    case CPU_EXIT_STOP:
+        break;
+    }
+}
+
+static void vcpu_thread(void *opaque)
+{
+    Machine *m = opaque;
+    MachineThread *t = m->thread;
+
+    host_lock(t->lock);
+    while (!t->quit) {
+        CpuExit why;
+
+        if (!t->running || t->park_wanted || t->requests || t->halted) {
+            host_cond_signal(t->parked_cond);
+            host_cond_wait(t->cpu_cond, t->lock);
+            continue;
+        }
+        t->parked = false;
+        host_unlock(t->lock);
+        why = cpu_run(m->cpu);
+        host_lock(t->lock);
+        t->parked = true;
+        cpu_left(m, why);
+    }
+    host_unlock(t->lock);
+}
+
+/* Main thread, lock held: returns with the vCPU outside cpu_run(), and it stays there until unpark(). */
+static void park(Machine *m)
+{
+    MachineThread *t = m->thread;
+
+    t->park_wanted++;
+    while (!t->parked) {
+        cpu_attention(m->cpu, CPU_ATT_STOP);
+        host_cond_wait(t->parked_cond, t->lock);
+    }
+}
+
+static void unpark(Machine *m)
+{
+    m->thread->park_wanted--;
+    host_cond_signal(m->thread->cpu_cond);
+}
+
+/* ---- run state ---- */
+
+static void reset_all(Machine *m)
+{
+    devices_reset(m);
+    if (m->board_reset)
+        m->board_reset(m->board_opaque);
+    cpu_reset(m->cpu);
+    m->thread->halted = false;
+}
+
+void machine_start(Machine *m)
+{
+    MachineThread *t = m->thread;
+
+    reset_all(m);
+    t->vcpu = host_thread_start("vcpu", vcpu_thread, m);
+    if (!m->cfg.start_stopped)
+        machine_cont(m);
+}
+
+void machine_join(Machine *m)
+{
+    MachineThread *t = m->thread;
+
+    if (!t->vcpu)
+        return;
+    park(m);
+    t->quit = true;
+    unpark(m);
+    host_unlock(t->lock);
+    host_thread_join(t->vcpu);
+    host_lock(t->lock);
+    t->vcpu = NULL;
+}
+
+void machine_stop(Machine *m)
+{
+    MachineThread *t = m->thread;
+
+    if (!t->running)
+        return;
+    park(m);
+    t->running = false;
+    clocks_run(m, false);
+    unpark(m);
+    ui_state_changed(m->ui);
+}
+
+void machine_cont(Machine *m)
+{
+    MachineThread *t = m->thread;
+
+    if (t->running || t->powered_off)
+        return;
+    t->running = true;
+    clocks_run(m, true);
+    host_cond_signal(t->cpu_cond);
+    host_wake();
+    ui_state_changed(m->ui);
+}
+
+bool machine_running(Machine *m) { return m->thread->running; }
+
+void machine_request(Machine *m, MachineRequest r)
+{
+    if (r == REQ_RESET && m->cfg.no_reboot)
+        r = REQ_SHUTDOWN;
+    m->thread->requests |= r;
+    if (m->cpu && r != REQ_POWERDOWN)
+        cpu_attention(m->cpu, CPU_ATT_STOP);
+    host_wake();
+}
+
+void machine_set_exit_code(Machine *m, int code) { m->thread->exit_code = code; }
+int machine_exit_code(Machine *m) { return m->thread->exit_code; }
+
+static void serve_requests(Machine *m, u32 requests)
+{
+    MachineThread *t = m->thread;
+
+    if (requests & REQ_QUIT) {
+        t->quit = true;
+        return;
+    }
+    if (requests & REQ_SHUTDOWN) {
+        if (!m->cfg.no_shutdown) {
+            t->quit = true;
+            return;
+        }
+        machine_stop(m);
+        t->powered_off = true;
+        ui_state_changed(m->ui);
+    }
+    if (requests & REQ_STOP)
+        machine_stop(m);
+    if (requests & REQ_RESET) {
+        park(m);
+        reset_all(m);
+        t->powered_off = false;
+        unpark(m);
+    }
+    if ((requests & REQ_POWERDOWN) && m->powerdown)
+        m->powerdown(m->powerdown_opaque);
+}
+
+bool machine_service(Machine *m, u64 *deadline_ns)
+{
+    MachineThread *t = m->thread;
+
+    while (t->requests && !t->quit) {
+        u32 requests = t->requests;
+
+        t->requests = 0;
+        serve_requests(m, requests);
+        host_cond_signal(t->cpu_cond);
+    }
+    *deadline_ns = timers_run(m);
+    return !t->quit;
+}
+
+const char *machine_state_name(Machine *m)
+{
+    if (m->thread->powered_off)
+        return "shutdown";
+    return m->thread->running ? "running" : "paused";
+}

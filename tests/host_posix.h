@@ -1,0 +1,13 @@
+/* The native test host's own calls, beyond host.h. */
+#ifndef TESTS_HOST_POSIX_H
+#define TESTS_HOST_POSIX_H
+
+#include "../core/vm/types.h"
+
+typedef struct Machine Machine;
+
+void host_posix_init(void);                     /* once, before a machine is made */
+void host_posix_loop(Machine *m);               /* the main loop, until machine_service() says to end */
+bool host_posix_run_completions(void);          /* tests without a loop: completes what is submitted; true if anything was */
+
+#endif
