@@ -1,6 +1,6 @@
 /*
  * host.h for the build machine: what unit tests and the native harness run on. Not shipped. Files complete from a queue
- * that host_posix_run_completions() serves, so that a completion never comes inside its submit, as on Windows.
+ * that the loop and host_io_wait() serve, so that a completion never comes inside its submit, as on Windows.
  */
 #define _GNU_SOURCE
 #include "host_posix.h"
@@ -267,7 +267,7 @@ void host_io_submit(HostIo *io)
     host_wake();
 }
 
-bool host_posix_run_completions(void)
+bool host_io_wait(void)
 {
     bool any = false;
 
@@ -407,7 +407,7 @@ void host_posix_loop(Machine *m)
     for (;;) {
         bool go_on;
 
-        host_posix_run_completions();
+        host_io_wait();
         go_on = machine_service(m, &deadline);
         bool input = stdio_chr && !stdio_chr->eof && chardev_room(&stdio_chr->chr);
         struct pollfd fds[2] = { { .fd = wake_pipe[0], .events = POLLIN }, { .fd = input ? 0 : -1, .events = POLLIN } };

@@ -8,6 +8,5 @@ typedef struct Machine Machine;
 
 void host_posix_init(void);                     /* once, before a machine is made */
 void host_posix_loop(Machine *m);               /* the main loop, until machine_service() says to end */
-bool host_posix_run_completions(void);          /* tests without a loop: completes what is submitted; true if anything was */
 
 #endif
