@@ -159,6 +159,10 @@ struct Cpu {
     Irq irq13;
     u32 code_writes[64][2];     /* DMA into translated code: arena page, offset<<16|bytes; more than 64: all is dropped */
     u32 code_write_count;
+    struct { u32 linear, size; u64 phys[2]; bool pending; } access;     /* access_prepare() .. access_commit() */
+    u32 debug_pending;          /* DR6 bits of a debug trap that comes after this instruction */
+    bool step_lost;             /* the instruction entered a handler: its single-step trap does not come */
+    bool has_apic;
     u64 stat[16];               /* for info jit, see STAT_* of block.h */
 };
 #define CPU_BIAS 128
@@ -216,6 +220,19 @@ bool x86_service(Cpu *cpu, CpuExit *why);
 /* After a single-stepped instruction: raises #DB if TF was set before it; ends the shadow. */
 void x86_stepped(Cpu *cpu, bool tf_before);
 bool x86_can_take_irq(const Cpu *cpu);
+
+/*
+ * A waiting x87 instruction at s.eip found an unmasked exception pending. CR0.NE: raises #MF. Else FERR#/IRQ13: the CPU freezes
+ * before the instruction until an interrupt comes (returns true: to the dispatcher), or IGNNE# lets it pass (false: run it
+ * with exceptions masked).
+ */
+bool x86_fpu_error(Cpu *cpu);
+
+/* ================= cpuid.c, pins.c: for cpu_create() and cpu_reset() ================= */
+extern const DeviceClass cpu_class;     /* the state's field table; .reset is cpu_reset's, see pins.c */
+bool x86_model_select(Cpu *cpu, const char *model, Error *err);     /* cpu->model, cpu->features */
+void x86_reset_state(Cpu *cpu);         /* power-on values; mode and TLB follow */
+void x86_init_state(Cpu *cpu);          /* INIT#: as reset, but FPU, MSRs and SMBASE stay */
 
 /* ================= segment.c, transfer.c, task.c, smm.c, system.c =================  */
 void x86_update_mode(Cpu *cpu);         /* cpu->mode, seg_max, cpu->tlb from the state */
