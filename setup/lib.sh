@@ -36,7 +36,8 @@ APT=$DEPS/apt
 apt_options=(
     -o Dir::Etc::SourceList="$APT/sources.list" -o Dir::Etc::SourceParts=/dev/null
     -o Dir::State="$APT/state" -o Dir::State::status="$APT/status"
-    -o Dir::Cache="$APT/cache" -o APT::Architectures=amd64,i386 -o APT::Sandbox::User=root
+    -o Dir::Cache="$APT/cache" -o Dir::Cache::pkgcache=pkg.bin -o Dir::Cache::srcpkgcache=srcpkg.bin
+    -o APT::Architectures=amd64,i386 -o APT::Sandbox::User=root
     -o Acquire::Retries=3 -o Debug::NoLocking=1
 )
 
@@ -72,6 +73,12 @@ own_apt() {
     local tool=$1
     shift
     "$tool" "${apt_options[@]}" "$@"
+}
+
+# The Depends line of a package.
+package_depends() {
+    apt_prepare
+    own_apt apt-cache show --no-all-versions "$1" | sed -n 's/^Depends: //p'
 }
 
 # unpack_deb PACKAGE[:ARCH] DIRECTORY: downloads a package (cached) and unpacks its files; nothing is installed.
