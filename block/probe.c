@@ -1,0 +1,111 @@
+/*
+ * Which driver opens a file. A file is raw unless its bytes say that it is an image of another format; those this build does
+ * not know are refused by name, never taken as raw disks in silence: a guest would see the container as its disk and
+ * destroy it. format=raw overrides, for a guest disk that happens to look like an image.
+ */
+#include "driver.h"
+
+#include <string.h>
+
+static const BlkDriver *const drivers[] = { &raw_driver };
+
+/* Marks of the formats in use. at < 0: counted from the end of the file. */
+static const struct {
+    const char *format;
+    s32 at;
+    u8 len;
+    const char *bytes;
+} marks[] = {
+    { "qcow2",     0,    4,  "QFI\xfb" },
+    { "qed",       0,    4,  "QED\0" },
+    { "vmdk",      0,    4,  "KDMV" },
+    { "vmdk",      0,    4,  "COWD" },
+    { "vmdk",      0,    21, "# Disk DescriptorFile" },
+    { "vhdx",      0,    8,  "vhdxfile" },
+    { "vpc",       0,    8,  "conectix" },
+    { "vpc",       -512, 8,  "conectix" },
+    { "vdi",       0x40, 4,  "\x7f\x10\xda\xbe" },
+    { "vdi",       0,    10, "<<< Oracle" },
+    { "vdi",       0,    7,  "<<< Sun" },
+    { "vdi",       0,    10, "<<< innote" },
+    { "parallels", 0,    16, "WithoutFreeSpace" },
+    { "parallels", 0,    16, "WithouFreSpacExt" },
+    { "bochs",     0,    22, "Bochs Virtual HD Image" },
+    { "cow",       0,    4,  "OOOM" },
+    { "cloop",     0,    25, "#!/bin/sh\n#V2.0 Format\nmod" },
+    { "luks",      0,    6,  "LUKS\xba\xbe" },
+    { "dmg",       -512, 4,  "koly" },
+};
+
+/* Names that are no files. */
+static const struct { const char *prefix, *what; } no_files[] = {
+    { "\\\\.\\", "disks and drives of the host" }, { "//./", "disks and drives of the host" },
+    { "/dev/cdrom", "disks and drives of the host" },
+    { "fat:", "folders as disks" }, { "nbd:", "network disks" }, { "http://", "network disks" },
+    { "https://", "network disks" }, { "ftp://", "network disks" }, { "ssh://", "network disks" },
+    { "json:", "json: descriptions" },
+};
+
+static bool is_file_name(const char *file, Error *err)
+{
+    for (size_t i = 0; i < ARRAY_LEN(no_files); i++) {
+        if (!strncmp(file, no_files[i].prefix, strlen(no_files[i].prefix)))
+            return error_set(err, "%.300s: %s are not supported by this build", file, no_files[i].what);
+    }
+    if (((file[0] >= 'a' && file[0] <= 'z') || (file[0] >= 'A' && file[0] <= 'Z')) && file[1] == ':' && !file[2])
+        return error_set(err, "%s: disks and drives of the host are not supported by this build", file);
+    return true;
+}
+
+static const BlkDriver *driver_named(const char *format)
+{
+    for (size_t i = 0; i < ARRAY_LEN(drivers); i++) {
+        if (!strcmp(drivers[i]->name, format))
+            return drivers[i];
+    }
+    return NULL;
+}
+
+/* The format that the file's marks name; NULL: none, which is raw. */
+static const char *marked_as(HostFile *f)
+{
+    u64 size = host_file_size(f);
+
+    for (size_t i = 0; i < ARRAY_LEN(marks); i++) {
+        u64 at = marks[i].at < 0 ? size - (u64)-marks[i].at : (u64)marks[i].at;
+        u8 got[32];
+        Error ignored;
+
+        if (marks[i].at < 0 && size < (u64)-marks[i].at)
+            continue;
+        if (at + marks[i].len <= size && host_file_read(f, at, got, marks[i].len, &ignored) &&
+            !memcmp(got, marks[i].bytes, marks[i].len))
+            return marks[i].format;
+    }
+    return NULL;
+}
+
+const BlkDriver *image_driver(const char *file, const char *format, Error *err)
+{
+    const BlkDriver *drv;
+    HostFile *f;
+
+    if (!is_file_name(file, err))
+        return NULL;
+    if (format) {
+        drv = driver_named(format);
+        if (!drv)
+            error_set(err, "format '%.40s' of %.300s is not supported by this build (it knows raw)", format, file);
+        return drv;
+    }
+    f = host_file_open(file, HOST_READ, err);
+    if (!f)
+        return NULL;
+    format = marked_as(f);
+    host_file_close(f);
+    drv = driver_named(format ? format : "raw");
+    if (!drv)
+        error_set(err, "format '%s' of %.300s is not supported by this build (format=raw takes the file as it is)",
+                  format, file);
+    return drv;
+}
