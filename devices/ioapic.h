@@ -1,5 +1,6 @@
 /*
- * I/O APIC with 24 inputs, registers at FEC00000h. Source: Intel 82093AA data sheet. Machine lock held for every call.
+ * I/O APIC with 24 inputs, registers at FEC00000h. Source: Intel 82093AA data sheet. Machine lock held for
+ * every call.
  */
 #ifndef DEVICES_IOAPIC_H
 #define DEVICES_IOAPIC_H
@@ -13,8 +14,8 @@ Irq ioapic_line(Ioapic *io, int pin);           /* 0..23 */
 IrqReturn ioapic_return(Ioapic *io, int pin);
 
 /*
- * An ISA interrupt of the board, wired to both: input irq of the 8259 pair and pin irq of the I/O APIC, except that IRQ 0
- * is on pin 2 (the MADT's interrupt source override says so). irq 0..15.
+ * An ISA interrupt of the board, wired to both: input irq of the 8259 pair and pin irq of the I/O APIC,
+ * except that IRQ 0 is on pin 2 (the MADT's interrupt source override says so). irq 0..15.
  */
 Irq ioapic_isa_line(Ioapic *io, Pic *pic, int irq);
 

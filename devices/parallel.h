@@ -1,6 +1,7 @@
 /*
- * Parallel port of a PC/AT (data, status, control at base..base+2), output only: each strobed byte goes to a character device.
- * Source: IBM PC/AT technical reference, "Printer adapter". Machine lock held for every call.
+ * Parallel port of a PC/AT (data, status, control at base..base+2), output only: each strobed byte goes to
+ * a character device. Source: IBM PC/AT technical reference, "Printer adapter". Machine lock held for every
+ * call.
  */
 #ifndef DEVICES_PARALLEL_H
 #define DEVICES_PARALLEL_H

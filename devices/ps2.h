@@ -1,6 +1,7 @@
 /*
- * What hangs on the two plugs of the keyboard controller: a 102-key keyboard and a wheel mouse. They talk in whole bytes.
- * Source: IBM PS/2 technical reference, "Keyboard" and "Mouse"; Microsoft, "PS/2 IntelliMouse". Machine lock held for every call.
+ * What hangs on the two plugs of the keyboard controller: a 102-key keyboard and a wheel mouse. They talk
+ * in whole bytes. Source: IBM PS/2 technical reference, "Keyboard" and "Mouse"; Microsoft, "PS/2
+ * IntelliMouse". Machine lock held for every call.
  */
 #ifndef DEVICES_PS2_H
 #define DEVICES_PS2_H
@@ -13,7 +14,7 @@ typedef struct Ps2 Ps2;
 Ps2 *ps2_keyboard_create(Machine *m, void (*changed)(void *opaque), void *opaque);
 Ps2 *ps2_mouse_create(Machine *m, void (*changed)(void *opaque), void *opaque);
 
-/* changed() is called when a byte comes in. The host (controller) takes them one by one, and sends bytes to the device. */
+/* changed() is called when a byte comes in. The controller takes bytes one by one, and sends some. */
 bool ps2_ready(const Ps2 *ps2);
 u8 ps2_take(Ps2 *ps2);                  /* the byte; 0 when there is none */
 void ps2_send(Ps2 *ps2, u8 byte);

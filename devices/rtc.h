@@ -1,9 +1,9 @@
 /*
- * MC146818A clock with 128 bytes of CMOS memory at ports 70h/71h.
- * Source: Motorola MC146818A data sheet; IBM PS/2 technical reference, "RT/CMOS RAM". Machine lock held for every call.
+ * MC146818A clock with 128 bytes of CMOS memory at ports 70h/71h. Source: Motorola MC146818A data sheet;
+ * IBM PS/2 technical reference, "RT/CMOS RAM". Machine lock held for every call.
  *
- * The clock starts from cfg.rtc_base or the host's wall clock (local time with cfg.rtc_local) and then goes with the virtual
- * clock, without drift of its own. The century is at 32h.
+ * The clock starts from cfg.rtc_base or the host's wall clock (local time with cfg.rtc_local) and then goes
+ * with the virtual clock, without drift of its own. The century is at 32h.
  */
 #ifndef DEVICES_RTC_H
 #define DEVICES_RTC_H
@@ -15,7 +15,8 @@ typedef struct Machine Machine;
 typedef struct Rtc Rtc;
 
 Rtc *rtc_create(Machine *m, Irq irq8);
-void rtc_set_cmos(Rtc *rtc, u8 index, u8 value);    /* 0Eh..7Fh, by the board at creation; a reset does not lose it */
+/* 0Eh..7Fh, by the board at creation; a reset does not lose it. */
+void rtc_set_cmos(Rtc *rtc, u8 index, u8 value);
 u8 rtc_get_cmos(const Rtc *rtc, u8 index);
 
 #endif
