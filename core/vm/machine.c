@@ -10,6 +10,7 @@
 #include "clocks.h"
 #include "device.h"
 #include "host.h"
+#include "monitor.h"
 #include "ui.h"
 
 #include <stdlib.h>
@@ -61,6 +62,7 @@ void machine_destroy(Machine *m)
     MachineThread *t = m->thread;
 
     devices_destroy(m);
+    monitor_drop_info(m);
     if (m->ui)
         ui_destroy(m->ui);
     if (m->clocks)

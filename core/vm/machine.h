@@ -38,6 +38,7 @@ struct Machine {
     void *powerdown_opaque;
     void (*board_reset)(void *opaque);
     void *board_opaque;
+    struct InfoNode *info_topics;   /* monitor.c's list of what devices show by `info` */
 };
 
 /* Makes an empty machine (memory, clocks, UI hub; no chips). The board (devices/pc.h) fills it. Config is copied. */

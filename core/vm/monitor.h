@@ -24,5 +24,6 @@ void monitor_run(Monitor *mon, const char *line);
 /* Devices add their `info NAME` topics: help is one line. */
 void monitor_add_info(Machine *m, const char *name, const char *help,
                       void (*show)(void *opaque, PrintFn *print, void *print_opaque), void *opaque);
+void monitor_drop_info(Machine *m);         /* machine_destroy() forgets them all */
 
 #endif

@@ -333,11 +333,17 @@ void ui_special(Ui *ui, int key)
     wake_refresh(ui);
 }
 
-void ui_mouse(Ui *ui, int dx, int dy, int dz, unsigned buttons)
+void ui_send_mouse(Ui *ui, int dx, int dy, int dz, unsigned buttons)
 {
     wake_refresh(ui);
-    if (ui->mouse && guest_visible(ui))
+    if (ui->mouse)
         ui->mouse->mouse(ui->mouse_opaque, dx, dy, dz, buttons);
+}
+
+void ui_mouse(Ui *ui, int dx, int dy, int dz, unsigned buttons)
+{
+    if (guest_visible(ui))
+        ui_send_mouse(ui, dx, dy, dz, buttons);
 }
 
 void ui_set_keyboard(Ui *ui, const InputSink *sink, void *opaque)

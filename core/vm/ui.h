@@ -69,6 +69,7 @@ enum { UI_KEY_UP = 1, UI_KEY_DOWN, UI_KEY_LEFT, UI_KEY_RIGHT, UI_KEY_HOME, UI_KE
        UI_KEY_DELETE, UI_KEY_ENTER, UI_KEY_BACKSPACE, UI_KEY_TAB, UI_KEY_ESC, UI_KEY_SCROLL_UP, UI_KEY_SCROLL_DOWN };
 void ui_special(Ui *ui, int key);
 void ui_mouse(Ui *ui, int dx, int dy, int dz, unsigned buttons);        /* buttons: 1 left, 2 right, 4 middle */
+void ui_send_mouse(Ui *ui, int dx, int dy, int dz, unsigned buttons);   /* to the guest, whatever console is visible */
 void ui_release_keys(Ui *ui);                           /* the window lost its focus: all keys up */
 
 /* ---- input: machine side ---- */

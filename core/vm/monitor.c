@@ -1,0 +1,388 @@
+/*
+ * A monitor on a character device: output with a bounded buffer, taking command lines apart, help and info.
+ * Every complaint is one line that says what would be right.
+ */
+#include "monitor_int.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "blk.h"
+#include "log.h"
+#include "ui.h"
+
+enum { OUT_MAX = 1 << 20 };
+
+/* ---- output ---- */
+
+static void flush_out(Monitor *mon)
+{
+    while (mon->out_sent < mon->out_len) {
+        size_t n = chardev_write(mon->chr, mon->out + mon->out_sent, mon->out_len - mon->out_sent);
+        if (!n)
+            return;
+        mon->out_sent += n;
+    }
+    mon->out_sent = mon->out_len = 0;
+    if (mon->out_lost) {
+        mon->out_lost = false;
+        monitor_puts(mon, "\n[a part of the output was dropped: nobody read it]\n");
+    }
+}
+
+static bool out_room(Monitor *mon, size_t n)
+{
+    if (mon->out_len + n <= mon->out_cap)
+        return true;
+    if (mon->out_len + n > OUT_MAX)
+        return false;
+    size_t cap = mon->out_cap ? mon->out_cap : 4096;
+    while (cap < mon->out_len + n)
+        cap *= 2;
+    u8 *p = realloc(mon->out, cap);
+    if (!p)
+        return false;
+    mon->out = p;
+    mon->out_cap = cap;
+    return true;
+}
+
+void monitor_puts(Monitor *mon, const char *text)
+{
+    for (; *text; text++) {
+        if (!out_room(mon, 2) || mon->out_lost) {
+            mon->out_lost = true;
+            break;
+        }
+        if (*text == '\n')
+            mon->out[mon->out_len++] = '\r';
+        mon->out[mon->out_len++] = (u8)*text;
+    }
+    flush_out(mon);
+}
+
+void monitor_printf(Monitor *mon, const char *fmt, ...)
+{
+    char text[2048];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    monitor_puts(mon, text);
+}
+
+void monitor_print(void *opaque, const char *line)
+{
+    monitor_printf(opaque, "%s\n", line);
+}
+
+/* ---- command lines ---- */
+
+static bool name_is(const char *name, const char *text, size_t len)
+{
+    return name && strlen(name) == len && !memcmp(name, text, len);
+}
+
+const Command *monitor_find(const char *name, size_t len)
+{
+    for (const Command *c = monitor_commands; c->name; c++) {
+        if (name_is(c->name, name, len) || name_is(c->alias, name, len))
+            return c;
+    }
+    return NULL;
+}
+
+/* Words are separated by blanks; quotes of either kind hold blanks together. A backslash is an ordinary character, as
+ * file names of Windows want it. */
+static bool split(char *text, Args *a, Error *err)
+{
+    char *to = text;
+    while (*text) {
+        while (*text == ' ' || *text == '\t')
+            text++;
+        if (!*text)
+            break;
+        if (a->argc == MAX_ARGS)
+            return error_set(err, "too many words");
+        a->argv[a->argc++] = to;
+        char quote = 0;
+        for (; *text && (quote || (*text != ' ' && *text != '\t')); text++) {
+            if (quote && *text == quote)
+                quote = 0;
+            else if (!quote && (*text == '"' || *text == '\''))
+                quote = *text;
+            else
+                *to++ = *text;
+        }
+        if (quote)
+            return error_set(err, "a closing %c is missing", quote);
+        bool end = !*text;
+        *to++ = 0;
+        text += !end;
+    }
+    return true;
+}
+
+static void unknown_command(Monitor *mon, const char *name, size_t len)
+{
+    const char *near = NULL;
+    for (const Command *c = monitor_commands; c->name && !near; c++) {
+        if (len >= 2 && !strncmp(c->name, name, len < strlen(c->name) ? len : strlen(c->name)))
+            near = c->name;
+    }
+    int shown = len > 40 ? 40 : (int)len;
+    if (near)
+        monitor_printf(mon, "unknown command: '%.*s'; did you mean '%s'?\n", shown, name, near);
+    else
+        monitor_printf(mon, "unknown command: '%.*s'; 'help' lists them\n", shown, name);
+}
+
+void monitor_run(Monitor *mon, const char *line)
+{
+    while (*line == ' ' || *line == '\t')
+        line++;
+    size_t len = strcspn(line, " \t/");
+    if (len == 0 && line[0] == 0)
+        return;
+    const Command *c = monitor_find(line, len);
+    if (!c) {
+        unknown_command(mon, line, len ? len : strlen(line));
+        return;
+    }
+    const char *rest = line + len;
+    char format[32] = "";
+    if (*rest == '/') {
+        size_t n = strcspn(rest, " \t");
+        if (!c->takes_format || n > sizeof format) {
+            monitor_printf(mon, "%s: '%.20s' isn't understood here\n", c->name, rest);
+            return;
+        }
+        memcpy(format, rest + 1, n - 1);
+        format[n - 1] = 0;
+        rest += n;
+    }
+    rest += strspn(rest, " \t");
+    Args a = { .rest = rest, .format = format };
+    Error err;
+    char *words = malloc(strlen(rest) + 2);
+    if (!words)
+        return;
+    strcpy(words, rest);
+    if (c->max_args >= 0 && !split(words, &a, &err))
+        monitor_printf(mon, "%s: %s\n", c->name, err.text);
+    else if (c->max_args >= 0 && (a.argc < c->min_args || a.argc > c->max_args))
+        monitor_printf(mon, "usage: %s %s\n", c->name, c->params);
+    else
+        c->run(mon, &a);
+    free(words);
+}
+
+/* ---- help, info ---- */
+
+void monitor_help(Monitor *mon, const Args *a)
+{
+    if (a->argc) {
+        const Command *c = monitor_find(a->argv[0], strlen(a->argv[0]));
+        if (!c) {
+            unknown_command(mon, a->argv[0], strlen(a->argv[0]));
+            return;
+        }
+        monitor_printf(mon, "%s%s%s %s -- %s\n", c->name, c->alias ? "|" : "", c->alias ? c->alias : "", c->params, c->help);
+        if (c->complete == COMPLETE_INFO) {
+            monitor_info(mon, &(Args){ .argc = 0 });
+        } else if (c->complete == COMPLETE_KEY) {
+            monitor_puts(mon, "keys:");
+            for (int i = 0; ui_key_name(i); i++)
+                monitor_printf(mon, "%s%s", i % 12 ? " " : "\n  ", ui_key_name(i));
+            monitor_puts(mon, "\n");
+        } else if (c->complete == COMPLETE_LOG) {
+            monitor_printf(mon, "categories: %s\n", log_names());
+        }
+        return;
+    }
+    for (const Command *c = monitor_commands; c->name; c++)
+        monitor_printf(mon, "%s%s%s %s -- %s\n", c->name, c->alias ? "|" : "", c->alias ? c->alias : "", c->params, c->help);
+}
+
+void monitor_info(Monitor *mon, const Args *a)
+{
+    bool found = false;
+    if (!a->argc) {
+        for (const InfoTopic *t = monitor_topics; t->name; t++)
+            monitor_printf(mon, "info %s -- %s\n", t->name, t->help);
+        for (const struct InfoNode *n = mon->m->info_topics; n; n = n->next)
+            monitor_printf(mon, "info %s -- %s\n", n->name, n->help);
+        return;
+    }
+    for (const InfoTopic *t = monitor_topics; t->name; t++) {
+        if (strcmp(t->name, a->argv[0]))
+            continue;
+        bool was = t->park && monitor_park(mon);
+        t->show(mon);
+        monitor_unpark(mon, was);
+        found = true;
+    }
+    for (const struct InfoNode *n = mon->m->info_topics; n; n = n->next) {
+        if (strcmp(n->name, a->argv[0]))
+            continue;
+        n->show(n->opaque, monitor_print, mon);
+        found = true;
+    }
+    if (!found)
+        monitor_printf(mon, "info: there is nothing about '%.40s'; 'info' alone lists what there is\n", a->argv[0]);
+}
+
+void monitor_add_info(Machine *m, const char *name, const char *help,
+                      void (*show)(void *opaque, PrintFn *print, void *print_opaque), void *opaque)
+{
+    struct InfoNode *n = calloc(1, sizeof *n), **p = &m->info_topics;
+    if (!n)
+        return;
+    *n = (struct InfoNode){ name, help, show, opaque, NULL };
+    while (*p)
+        p = &(*p)->next;
+    *p = n;
+}
+
+void monitor_drop_info(Machine *m)
+{
+    while (m->info_topics) {
+        struct InfoNode *n = m->info_topics;
+        m->info_topics = n->next;
+        free(n);
+    }
+}
+
+bool monitor_park(Monitor *mon)
+{
+    bool was = machine_running(mon->m);
+    if (was)
+        machine_stop(mon->m);
+    return was;
+}
+
+void monitor_unpark(Monitor *mon, bool was_running)
+{
+    if (was_running)
+        machine_cont(mon->m);
+}
+
+/* ---- completion ---- */
+
+static const char *nth_word_of(const char *list, int i, char *out, size_t size)
+{
+    static const char separators[] = " ,\t\n";
+    for (;;) {
+        list += strspn(list, separators);
+        size_t n = strcspn(list, separators);
+        if (!n)
+            return NULL;
+        if (i-- == 0) {
+            snprintf(out, size, "%.*s", (int)n, list);
+            return out;
+        }
+        list += n;
+    }
+}
+
+const char *monitor_candidate(Monitor *mon, Complete kind, int i)
+{
+    static char word[64];
+    switch (kind) {
+    case COMPLETE_COMMAND:
+        for (const Command *c = monitor_commands; c->name; c++) {
+            if (i-- == 0)
+                return c->name;
+        }
+        return NULL;
+    case COMPLETE_INFO:
+        for (const InfoTopic *t = monitor_topics; t->name; t++) {
+            if (i-- == 0)
+                return t->name;
+        }
+        for (const struct InfoNode *n = mon->m->info_topics; n; n = n->next) {
+            if (i-- == 0)
+                return n->name;
+        }
+        return NULL;
+    case COMPLETE_KEY:
+        return ui_key_name(i);
+    case COMPLETE_DRIVE:
+        for (Blk *b = blk_first(mon->m); b; b = blk_next(b)) {
+            if (i-- == 0)
+                return blk_name(b);
+        }
+        return NULL;
+    case COMPLETE_LOG:
+        return nth_word_of(log_names(), i, word, sizeof word);
+    case COMPLETE_NONE:
+        break;
+    }
+    return NULL;
+}
+
+/* ---- the character device's side ---- */
+
+static void greet(Monitor *mon)
+{
+    if (!mon->greeted)
+        monitor_puts(mon, "qemu-win monitor - type 'help' for more information\n");
+    mon->greeted = true;
+    edit_show(mon);
+}
+
+static size_t mon_can_receive(void *opaque)
+{
+    (void)opaque;
+    return 4096;
+}
+
+static void mon_receive(void *opaque, const u8 *buf, size_t n)
+{
+    Monitor *mon = opaque;
+    for (size_t i = 0; i < n; i++)
+        edit_byte(mon, buf[i]);
+}
+
+static void mon_writable(void *opaque)
+{
+    flush_out(opaque);
+}
+
+static void mon_event(void *opaque, ChrEvent event)
+{
+    Monitor *mon = opaque;
+    if (event == CHR_FOCUS || event == CHR_OPENED) {
+        monitor_puts(mon, "\n");
+        greet(mon);
+    }
+}
+
+static const ChrFrontend mon_frontend = { mon_can_receive, mon_receive, mon_writable, mon_event };
+
+Monitor *monitor_create(Machine *m, Chardev *chr)
+{
+    Monitor *mon = calloc(1, sizeof *mon);
+    if (!mon)
+        return NULL;
+    mon->m = m;
+    mon->chr = chr;
+    mon->mem_format = 'x';
+    mon->mem_size = 4;
+    if (chardev_focused(chr))
+        greet(mon);
+    chardev_attach(chr, &mon_frontend, mon);
+    return mon;
+}
+
+void monitor_destroy(Monitor *mon)
+{
+    if (!mon)
+        return;
+    chardev_attach(mon->chr, NULL, NULL);
+    edit_free(&mon->edit);
+    free(mon->out);
+    free(mon);
+}

@@ -1,0 +1,295 @@
+/*
+ * The monitor's commands and info topics, one row each.
+ */
+#include "monitor_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "blk.h"
+#include "device.h"
+#include "log.h"
+#include "ui.h"
+
+static bool number(Monitor *mon, const char *what, const char *text, long lo, long hi, long *value)
+{
+    char *end;
+    *value = strtol(text, &end, 0);
+    if (end != text && !*end && *value >= lo && *value <= hi)
+        return true;
+    monitor_printf(mon, "%s: '%.40s' isn't a number from %ld to %ld\n", what, text, lo, hi);
+    return false;
+}
+
+/* ---- the machine ---- */
+
+static void cmd_quit(Monitor *mon, const Args *a)
+{
+    (void)a;
+    machine_request(mon->m, REQ_QUIT);
+}
+
+static void cmd_stop(Monitor *mon, const Args *a)
+{
+    (void)a;
+    machine_stop(mon->m);
+}
+
+static void cmd_cont(Monitor *mon, const Args *a)
+{
+    (void)a;
+    machine_cont(mon->m);
+    if (!machine_running(mon->m))
+        monitor_puts(mon, "the guest has powered off; 'system_reset' switches it on again\n");
+}
+
+static void cmd_reset(Monitor *mon, const Args *a)
+{
+    (void)a;
+    machine_request(mon->m, REQ_RESET);
+}
+
+static void cmd_powerdown(Monitor *mon, const Args *a)
+{
+    (void)a;
+    if (mon->m->powerdown)
+        machine_request(mon->m, REQ_POWERDOWN);
+    else
+        monitor_puts(mon, "this machine has no power button\n");
+}
+
+static void cmd_log(Monitor *mon, const Args *a)
+{
+    u32 mask = 0;
+    if (strcmp(a->argv[0], "none") && !log_parse(a->argv[0], &mask)) {
+        monitor_printf(mon, "log: '%.60s': the categories are none, %s\n", a->argv[0], log_names());
+        return;
+    }
+    log_mask = mask;
+}
+
+/* ---- keyboard, mouse, screen ---- */
+
+static void cmd_sendkey(Monitor *mon, const Args *a)
+{
+    long hold = 100;
+    Error err;
+    if (a->argc > 1 && !number(mon, "sendkey", a->argv[1], 1, 60000, &hold))
+        return;
+    if (!ui_send_keys(mon->m->ui, a->argv[0], (unsigned)hold, &err))
+        monitor_printf(mon, "sendkey: %s\n", err.text);
+}
+
+static void cmd_mouse_move(Monitor *mon, const Args *a)
+{
+    long d[3] = { 0 };
+    for (int i = 0; i < a->argc; i++) {
+        if (!number(mon, "mouse_move", a->argv[i], -10000, 10000, &d[i]))
+            return;
+    }
+    ui_send_mouse(mon->m->ui, (int)d[0], (int)d[1], (int)d[2], mon->mouse_buttons);
+}
+
+static void cmd_mouse_button(Monitor *mon, const Args *a)
+{
+    long v;
+    if (!number(mon, "mouse_button", a->argv[0], 0, 7, &v))
+        return;
+    /* the monitor counts left, middle, right; a PS/2 mouse left, right, middle */
+    mon->mouse_buttons = (unsigned)((v & 1) | (v & 2) << 1 | (v & 4) >> 1);
+    ui_send_mouse(mon->m->ui, 0, 0, 0, mon->mouse_buttons);
+}
+
+static void cmd_screendump(Monitor *mon, const Args *a)
+{
+    Error err;
+    UiConsole *c = ui_console(mon->m->ui, 0);
+    for (int i = 0; ui_console(mon->m->ui, i); i++) {
+        if (console_is_graphic(ui_console(mon->m->ui, i))) {
+            c = ui_console(mon->m->ui, i);
+            break;
+        }
+    }
+    if (!ui_screendump(mon->m->ui, c, a->argv[0], &err))
+        monitor_printf(mon, "screendump: %s\n", err.text);
+}
+
+/* ---- drives ---- */
+
+static Blk *find_drive(Monitor *mon, const char *name)
+{
+    for (Blk *b = blk_first(mon->m); b; b = blk_next(b)) {
+        if (!strcmp(blk_name(b), name))
+            return b;
+    }
+    monitor_printf(mon, "there is no drive '%.40s'; 'info block' lists them\n", name);
+    return NULL;
+}
+
+static void cmd_eject(Monitor *mon, const Args *a)
+{
+    Error err;
+    bool force = !strcmp(a->argv[0], "-f");
+    if (force != (a->argc == 2)) {
+        monitor_puts(mon, "usage: eject [-f] drive\n");
+        return;
+    }
+    Blk *b = find_drive(mon, a->argv[force]);
+    if (!b)
+        return;
+    if (blk_locked(b) && !force)
+        monitor_printf(mon, "eject: the guest has locked '%s'; 'eject -f %s' takes it out all the same\n",
+                       blk_name(b), blk_name(b));
+    else if (!blk_change(b, NULL, NULL, &err))
+        monitor_printf(mon, "eject: %s\n", err.text);
+}
+
+static void cmd_change(Monitor *mon, const Args *a)
+{
+    Error err;
+    Blk *b = find_drive(mon, a->argv[0]);
+    if (!b)
+        return;
+    if (blk_locked(b))
+        monitor_printf(mon, "change: the guest has locked '%s'; 'eject -f %s' first\n", blk_name(b), blk_name(b));
+    else if (!blk_change(b, a->argv[1], a->argc > 2 ? a->argv[2] : NULL, &err))
+        monitor_printf(mon, "change: %s\n", err.text);
+}
+
+const Command monitor_commands[] = {
+    { "help", "?", 0, 1, false, COMPLETE_COMMAND, "[command]", "list the commands, or explain one", monitor_help },
+    { "info", NULL, 0, 1, false, COMPLETE_INFO, "[topic]", "show something about the machine", monitor_info },
+    { "quit", "q", 0, 0, false, COMPLETE_NONE, "", "end the program", cmd_quit },
+    { "stop", NULL, 0, 0, false, COMPLETE_NONE, "", "pause the guest", cmd_stop },
+    { "cont", "c", 0, 0, false, COMPLETE_NONE, "", "let the guest go on", cmd_cont },
+    { "system_reset", NULL, 0, 0, false, COMPLETE_NONE, "", "press the reset button", cmd_reset },
+    { "system_powerdown", NULL, 0, 0, false, COMPLETE_NONE, "", "press the power button", cmd_powerdown },
+    { "sendkey", NULL, 1, 2, false, COMPLETE_KEY, "keys [hold_ms]",
+      "type a combination, as in ctrl-alt-delete; held for 100 ms", cmd_sendkey },
+    { "mouse_move", NULL, 2, 3, false, COMPLETE_NONE, "dx dy [dz]", "move the mouse", cmd_mouse_move },
+    { "mouse_button", NULL, 1, 1, false, COMPLETE_NONE, "state", "set the mouse buttons (1 left, 2 middle, 4 right)",
+      cmd_mouse_button },
+    { "screendump", NULL, 1, 1, false, COMPLETE_NONE, "file", "save the screen as PPM, or PNG if the name ends in .png",
+      cmd_screendump },
+    { "x", NULL, 0, -1, true, COMPLETE_NONE, "/fmt address", "show memory at a virtual address, as in x/10i $eip", monitor_x },
+    { "xp", NULL, 0, -1, true, COMPLETE_NONE, "/fmt address", "show memory at a physical address", monitor_xp },
+    { "print", "p", 0, -1, true, COMPLETE_NONE, "/fmt expression", "calculate, as in p $eax + 4 * 3", monitor_p },
+    { "eject", NULL, 1, 2, false, COMPLETE_DRIVE, "[-f] drive", "take the medium out (-f: even if the guest locked it)",
+      cmd_eject },
+    { "change", NULL, 2, 3, false, COMPLETE_DRIVE, "drive file [format]", "put another medium in", cmd_change },
+    { "log", NULL, 1, 1, false, COMPLETE_LOG, "item[,...]|none", "choose what is logged", cmd_log },
+    { NULL, NULL, 0, 0, false, COMPLETE_NONE, NULL, NULL, NULL }
+};
+
+/* ---- info ---- */
+
+static void info_version(Monitor *mon)
+{
+    monitor_puts(mon, "qemu-win, a PC emulator for Windows\n");
+}
+
+static void info_status(Monitor *mon)
+{
+    monitor_printf(mon, "VM status: %s\n", machine_state_name(mon->m));
+}
+
+static void info_name(Monitor *mon)
+{
+    if (mon->m->cfg.name)
+        monitor_printf(mon, "%s\n", mon->m->cfg.name);
+}
+
+static void info_history(Monitor *mon)
+{
+    for (int i = 0; i < mon->edit.histories; i++)
+        monitor_printf(mon, "%d: '%.1000s'\n", i, mon->edit.history[i]);
+}
+
+static bool has_cpu(Monitor *mon)
+{
+    if (!mon->m->cpu)
+        monitor_puts(mon, "this machine has no CPU\n");
+    return mon->m->cpu;
+}
+
+static void info_registers(Monitor *mon)
+{
+    if (has_cpu(mon))
+        cpu_info_registers(mon->m->cpu, monitor_print, mon);
+}
+
+static void info_mem(Monitor *mon)
+{
+    if (has_cpu(mon))
+        cpu_info_mem(mon->m->cpu, monitor_print, mon);
+}
+
+static void info_tlb(Monitor *mon)
+{
+    if (has_cpu(mon))
+        cpu_info_tlb(mon->m->cpu, monitor_print, mon);
+}
+
+static void info_jit(Monitor *mon)
+{
+    if (has_cpu(mon))
+        cpu_info_jit(mon->m->cpu, monitor_print, mon);
+}
+
+static void info_cpus(Monitor *mon)
+{
+    if (has_cpu(mon))
+        monitor_printf(mon, "* CPU #0: pc=0x%08llx\n", (unsigned long long)cpu_eip(mon->m->cpu));
+}
+
+static void info_block(Monitor *mon)
+{
+    for (Blk *b = blk_first(mon->m); b; b = blk_next(b)) {
+        char text[1024];
+        blk_describe(b, text, sizeof text);
+        monitor_printf(mon, "%s\n", text);
+    }
+}
+
+static void info_mtree(Monitor *mon)
+{
+    mem_list(mon->m->mem, monitor_print, mon);
+}
+
+static void info_ports(Monitor *mon)
+{
+    port_list(mon->m, monitor_print, mon);
+}
+
+static void info_chardev(Monitor *mon)
+{
+    chardev_list(mon->m, monitor_print, mon);
+}
+
+static void info_devices(Monitor *mon)
+{
+    for (Device *d = mon->m->devices; d; d = d->next) {
+        monitor_printf(mon, "%s\n", d->id);
+        if (d->cls->info)
+            d->cls->info(d, monitor_print, mon);
+    }
+}
+
+const InfoTopic monitor_topics[] = {
+    { "version", "the program's name", false, info_version },
+    { "status", "whether the guest runs", false, info_status },
+    { "name", "the guest's name (-name)", false, info_name },
+    { "history", "command lines typed before", false, info_history },
+    { "registers", "the CPU's registers", true, info_registers },
+    { "cpus", "the CPUs", true, info_cpus },
+    { "mem", "virtual memory that is mapped, in ranges", true, info_mem },
+    { "tlb", "virtual memory that is mapped, page by page", true, info_tlb },
+    { "jit", "the translator's figures", true, info_jit },
+    { "block", "drives and what is in them", false, info_block },
+    { "mtree", "the physical address space", false, info_mtree },
+    { "ports", "the I/O address space", false, info_ports },
+    { "chardev", "character devices", false, info_chardev },
+    { "devices", "all chips", false, info_devices },
+    { NULL, NULL, false, NULL }
+};

@@ -1,0 +1,101 @@
+/*
+ * The monitor's inside: what its files share. Main thread, machine lock held.
+ *
+ *   monitor.c        a monitor on a character device: output, command lines, help, info
+ *   monitor_edit.c   line editing, history, completion keys
+ *   monitor_cmds.c   the tables of commands and info topics
+ *   monitor_mem.c    x, xp, print      monitor_expr.c   expressions
+ */
+#ifndef VM_MONITOR_INT_H
+#define VM_MONITOR_INT_H
+
+#include "machine.h"
+#include "monitor.h"
+
+enum { LINE_MAX_LEN = 4096, HISTORY_MAX = 128, MAX_ARGS = 16 };
+
+/* ---- line editor ---- */
+typedef struct {
+    char text[LINE_MAX_LEN];
+    int len, cursor;
+    bool too_long;                  /* something did not fit: the line is refused when it ends */
+    char *history[HISTORY_MAX];
+    int histories, browse;          /* browse == histories: the line being typed */
+    char *typed;                    /* kept while browsing */
+    int escape;                     /* 0 none, 1 after ESC, 2 in ESC [ or ESC O */
+    int escape_param;
+    bool last_cr;                   /* CR LF is one end of line */
+} LineEdit;
+
+void edit_byte(Monitor *mon, u8 byte);
+void edit_show(Monitor *mon);       /* prompt and line, anew */
+void edit_free(LineEdit *e);
+
+/* ---- monitor ---- */
+struct Monitor {
+    Machine *m;
+    Chardev *chr;
+    LineEdit edit;
+    u8 *out;                        /* waiting for the character device */
+    size_t out_len, out_cap, out_sent;
+    bool out_lost;
+    bool greeted;
+    unsigned mouse_buttons;
+    char mem_format;                /* of the last x or xp */
+    u8 mem_size;
+};
+
+typedef struct {
+    int argc;                       /* words behind the command's name */
+    char *argv[MAX_ARGS];
+    const char *rest;               /* everything behind the name and the format, as typed */
+    const char *format;             /* behind the '/', "" without */
+} Args;
+
+typedef enum { COMPLETE_NONE, COMPLETE_COMMAND, COMPLETE_INFO, COMPLETE_KEY, COMPLETE_DRIVE, COMPLETE_LOG } Complete;
+
+typedef struct {
+    const char *name, *alias;       /* alias may be NULL */
+    int min_args, max_args;         /* -1: takes the rest of the line */
+    bool takes_format;              /* x/8xw */
+    Complete complete;
+    const char *params, *help;
+    void (*run)(Monitor *mon, const Args *a);
+} Command;
+
+typedef struct {
+    const char *name, *help;
+    bool park;                      /* the CPU must stand still */
+    void (*show)(Monitor *mon);
+} InfoTopic;
+
+extern const Command monitor_commands[];        /* ends with a NULL name */
+extern const InfoTopic monitor_topics[];        /* ends with a NULL name */
+
+/* A device's topic, in a list of the machine. */
+struct InfoNode {
+    const char *name, *help;
+    void (*show)(void *opaque, PrintFn *print, void *print_opaque);
+    void *opaque;
+    struct InfoNode *next;
+};
+
+void monitor_puts(Monitor *mon, const char *text);
+const Command *monitor_find(const char *name, size_t len);
+/* The i-th word that completes a word of this kind; NULL past the last. */
+const char *monitor_candidate(Monitor *mon, Complete kind, int i);
+void monitor_help(Monitor *mon, const Args *a);
+void monitor_info(Monitor *mon, const Args *a);
+
+/* Parks the CPU while something looks at its state; hands back what monitor_unpark() wants. */
+bool monitor_park(Monitor *mon);
+void monitor_unpark(Monitor *mon, bool was_running);
+
+/* *p moves behind the expression. False: err says what is wrong. */
+bool monitor_expr(Monitor *mon, const char **p, u64 *value, Error *err);
+
+void monitor_x(Monitor *mon, const Args *a);
+void monitor_xp(Monitor *mon, const Args *a);
+void monitor_p(Monitor *mon, const Args *a);
+
+#endif
