@@ -13,6 +13,15 @@
 typedef struct PciBus PciBus;
 typedef struct PciDevice PciDevice;
 
+/* Who hides whom in the address space: RAM claims its addresses before the PCI bus sees them. */
+enum {
+    MAP_PRIO_PCI   = -1,            /* memory BARs */
+    MAP_PRIO_RAM   = 0,
+    MAP_PRIO_CHIP  = 1,             /* ROM, VGA window, local and I/O APIC */
+    MAP_PRIO_PAM   = 2,             /* shadow RAM over ROM */
+    MAP_PRIO_SMRAM = 100,           /* over the VGA window */
+};
+
 typedef enum { BAR_NONE, BAR_IO, BAR_MEM, BAR_MEM_PREFETCH, BAR_ROM } BarKind;
 
 typedef struct {
@@ -76,6 +85,7 @@ void pci_dma_write(PciDevice *dev, u32 addr, const void *buf, u32 bytes);
 /* route(opaque, slot, pin) says which PIRQ (0..3) a pin is wired to; irq(opaque, pirq, level) drives it. */
 PciBus *pci_bus_create(Machine *m, int (*route)(void *opaque, int slot, int pin),
                        void (*irq)(void *opaque, int pirq, bool level), void *opaque);
+void pci_bus_destroy(PciBus *bus);
 u32 pci_config_read(PciBus *bus, u8 devfn, u8 reg, unsigned size);      /* ones where no device is */
 void pci_config_write(PciBus *bus, u8 devfn, u8 reg, u32 value, unsigned size);
 void pci_info(PciBus *bus, void (*print)(void *opaque, const char *line), void *opaque);    /* monitor: info pci */
