@@ -237,7 +237,7 @@ static void write_reg(Dma *d, int chip, unsigned reg, u8 value)
         return;
     }
     for (c = 0; c < CHANNELS; c++)
-        before[c] = dma_ready(d, c) && reg != 11;   /* a mode may turn the direction to what a device waits for */
+        before[c] = dma_ready(d, c) && reg != 11;   /* a mode may turn the direction to what is waited for */
     write_control(d, chip, reg, value);
     tell_ready(d, before);
 }
