@@ -479,7 +479,8 @@ static bool rtc_loaded(Device *dev, Error *err)
 
     if (s->index > 0x7f || s->weekday_shift > 6 || s->stopped != shall_stand(s) || s->epoch_ns > now ||
         s->epoch_ns < -(s64)NS_PER_SEC * 2 || s->stopped_ns < 0 || s->epoch_s < FIRST_SECOND ||
-        s->epoch_s > LAST_SECOND || s->stopped_ns >= (s64)NS_PER_SEC || s->seen_tick > tick_now(r) || s->given_tick > tick_now(r))
+        s->epoch_s > LAST_SECOND || s->stopped_ns >= (s64)NS_PER_SEC || s->seen_tick > tick_now(r) ||
+        s->given_tick > tick_now(r))
         return error_set(err, "rtc: impossible state");
     r->kept = *s;
     set_flags(r, 0);
