@@ -1,0 +1,629 @@
+/*
+ * The board: an i440FX/PIIX3 PC with the power management of the PIIX4 (-M pc), or the same chips on an ISA bus (-M isapc).
+ *
+ *   00000000  RAM                  000a0000  video memory, or SMRAM while the CPU is in SMM
+ *   000c0000  option ROMs and, in the last 128 KiB, the firmware; RAM over them as the host bridge's PAM registers say
+ *   00100000  RAM                  e0000000  PCI memory (the firmware places it)
+ *   fec00000  I/O APIC             fee00000  local APIC
+ *   ffee0000  the firmware's last 128 KiB once more: what a reset fetches while the A20 gate is closed
+ *   ....      the firmware, up to ffffffff
+ *   1 00000000  RAM above 3.5 GiB
+ *
+ * isapc has no host bridge: c0000-fffff is RAM, the firmware is copied there at each reset.
+ *
+ * Sources: IBM PC/AT and PS/2 technical references; data sheets of the chips; SeaBIOS's documentation for CMOS and fw_cfg.
+ */
+#include "pc.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../core/vm/blk.h"
+#include "../core/vm/chardev.h"
+#include "../core/vm/cpu.h"
+#include "../core/vm/host.h"
+#include "../core/vm/monitor.h"
+#include "debug_ports.h"
+#include "dma.h"
+#include "fdc.h"
+#include "fw_cfg.h"
+#include "i440fx.h"
+#include "i8042.h"
+#include "ide.h"
+#include "ioapic.h"
+#include "lapic.h"
+#include "loader.h"
+#include "parallel.h"
+#include "pic.h"
+#include "piix3.h"
+#include "piix4_pm.h"
+#include "pit.h"
+#include "port92.h"
+#include "rtc.h"
+#include "uart.h"
+#include "vga.h"
+
+enum { KIB = 1 << 10, MIB = 1 << 20, ISA_SOURCES = 64, SHADOW = 128 * KIB, FIRMWARE_MAX = 16 * MIB };
+#define LOW_RAM_MAX 0xe0000000ull
+#define FOUR_GIB    0x100000000ull
+
+typedef struct {
+    Device dev;
+    Cpu *cpu;
+    MemRegion *ram;
+    u64 low_ram;
+    Irq isa[16];                    /* the wires to the interrupt controllers */
+    struct { u8 irq; bool level; } source[ISA_SOURCES];     /* who pulls them: a wire is up while any does */
+    int sources;
+    Pic *pic;
+    Ioapic *ioapic;
+    Rtc *rtc;
+    Dma *dma;
+    Fdc *fdc;
+    FwCfg *fw;
+    Piix3 *piix3;
+    Irq hard_reset, soft_reset, ignne;
+    u8 *firmware;                   /* a copy of its last 128 KiB, for isapc */
+    u32 firmware_tail;
+    Blk *ide[4], *floppy[2];
+    Chardev *chardev[CFG_SERIALS + CFG_PARALLELS];
+    int chardevs;
+} Pc;
+
+/* ---- wires ---- */
+
+static void isa_set(void *opaque, int n, bool level)
+{
+    Pc *pc = opaque;
+    bool up = false;
+
+    if (pc->source[n].level == level)
+        return;
+    pc->source[n].level = level;
+    for (int i = 0; i < pc->sources; i++)
+        up |= pc->source[i].irq == pc->source[n].irq && pc->source[i].level;
+    irq_set(pc->isa[pc->source[n].irq], up);
+}
+
+/* One more chip on ISA interrupt n. */
+static Irq isa_irq(Pc *pc, int n)
+{
+    if (pc->sources == ISA_SOURCES)
+        abort();
+    pc->source[pc->sources].irq = (u8)n;
+    return (Irq){ isa_set, pc, pc->sources++ };
+}
+
+static void reset_machine(void *opaque, int n, bool level)
+{
+    Pc *pc = opaque;
+    (void)n;
+
+    if (level)
+        machine_request(pc->dev.m, REQ_RESET);
+}
+
+/*
+ * The CPU's reset line, pulsed by the keyboard controller, port 92h and CF9h. Programs for the 286 come back to real mode
+ * this way and leave a word for the firmware in CMOS 0Fh: that needs the CPU alone to be reset. Without one, it is somebody
+ * who wants the machine restarted; the firmware would find that out and do it, in a detour, so it is done at once.
+ */
+static void reset_cpu(void *opaque, int n, bool level)
+{
+    Pc *pc = opaque;
+    u8 shutdown_code = rtc_get_cmos(pc->rtc, 0x0f);
+    (void)n;
+
+    if (!level)
+        return;
+    if (shutdown_code == 0x05 || shutdown_code == 0x09 || shutdown_code == 0x0a || shutdown_code == 0x0c)
+        irq_pulse(cpu_init_line(pc->cpu));
+    else
+        machine_request(pc->dev.m, REQ_RESET);
+}
+
+static void a20_set(void *opaque, bool on)
+{
+    cpu_set_a20(((Pc *)opaque)->cpu, on);
+}
+
+static bool a20_get(void *opaque)
+{
+    return cpu_get_a20(((Pc *)opaque)->cpu);
+}
+
+/* The four interrupt pins of a slot are wired to the router turned by one from slot to slot; slot 1 is the bridge's. */
+static int pirq_of(void *opaque, int slot, int pin)
+{
+    (void)opaque;
+    return (slot + pin + 3) & 3;
+}
+
+static void pirq_set(void *opaque, int pirq, bool level)
+{
+    Pc *pc = opaque;
+
+    if (pc->piix3)
+        piix3_set_pirq(pc->piix3, pirq, level);
+}
+
+static void ferr_ack_write(void *opaque, u32 port, u32 value, unsigned size)
+{
+    (void)port;
+    (void)value;
+    (void)size;
+    irq_set(((Pc *)opaque)->ignne, true);
+}
+
+/* ---- firmware ---- */
+
+static u8 *slurp_firmware(const Config *cfg, const char *name, size_t *bytes, Error *err)
+{
+    const void *data;
+    char path[1024];
+
+    if (cfg->bios && host_file_exists(name))
+        return host_file_slurp(name, FIRMWARE_MAX, bytes, err);
+    for (size_t i = 0; i < ARRAY_LEN(cfg->firmware_dir) && cfg->firmware_dir[i]; i++) {
+        snprintf(path, sizeof(path), "%s/%s", cfg->firmware_dir[i], name);
+        if (host_file_exists(path))
+            return host_file_slurp(path, FIRMWARE_MAX, bytes, err);
+    }
+    if (!host_resource(name, &data, bytes)) {
+        error_set(err, "%s: there is no such firmware, neither as a file nor in a -L folder nor in the program", name);
+        return NULL;
+    }
+    u8 *copy = malloc(*bytes + 1);
+    if (!copy)
+        abort();
+    memcpy(copy, data, *bytes);
+    return copy;
+}
+
+static bool load_firmware(Pc *pc, Error *err)
+{
+    Machine *m = pc->dev.m;
+    const char *name = m->cfg.bios ? m->cfg.bios : "bios-256k.bin";
+    size_t bytes;
+    u8 *data = slurp_firmware(&m->cfg, name, &bytes, err);
+
+    if (!data)
+        return false;
+    if (!bytes || bytes % (64 * KIB) || bytes > FIRMWARE_MAX) {
+        free(data);
+        return error_set(err, "%s: %llu bytes; firmware is a multiple of 64 KiB, at most 16 MiB", name,
+                         (unsigned long long)bytes);
+    }
+    u32 tail = bytes < SHADOW ? (u32)bytes : SHADOW;
+    MemRegion *rom = mem_ram(m->mem, "firmware", bytes);
+    memcpy(mem_ram_ptr(rom), data, bytes);
+    mem_map(m->mem, rom, FOUR_GIB - bytes, 0, bytes, MAP_PRIO_CHIP, MEM_ROM);
+    if (bytes <= MIB)
+        mem_map(m->mem, rom, FOUR_GIB - MIB - tail, bytes - tail, tail, MAP_PRIO_CHIP, MEM_ROM);
+    if (!m->cfg.isapc)
+        mem_map(m->mem, rom, MIB - tail, bytes - tail, tail, MAP_PRIO_CHIP, MEM_ROM);
+    memmove(data, data + bytes - tail, tail);
+    pc->firmware = data;
+    pc->firmware_tail = tail;
+    return true;
+}
+
+static void create_ram(Pc *pc)
+{
+    Machine *m = pc->dev.m;
+    u64 ram = m->cfg.ram_bytes;
+
+    pc->ram = mem_ram(m->mem, "ram", ram);
+    pc->low_ram = ram < LOW_RAM_MAX ? ram : LOW_RAM_MAX;
+    mem_map(m->mem, pc->ram, 0, 0, 640 * KIB, MAP_PRIO_RAM, MEM_RW);
+    if (m->cfg.isapc)
+        mem_map(m->mem, pc->ram, 0xc0000, 0xc0000, 256 * KIB, MAP_PRIO_RAM, MEM_RW);
+    if (pc->low_ram > MIB)
+        mem_map(m->mem, pc->ram, MIB, MIB, pc->low_ram - MIB, MAP_PRIO_RAM, MEM_RW);
+    if (ram > pc->low_ram)
+        mem_map(m->mem, pc->ram, FOUR_GIB, pc->low_ram, ram - pc->low_ram, MAP_PRIO_RAM, MEM_RW);
+}
+
+/* ---- what the firmware asks for ---- */
+
+static void set_memory_cmos(Pc *pc)
+{
+    u64 ram = pc->dev.m->cfg.ram_bytes;
+    u64 above_1m = (pc->low_ram - MIB) >> 10, above_16m = pc->low_ram > 16 * MIB ? (pc->low_ram - 16 * MIB) >> 16 : 0;
+    u64 above_4g = (ram - pc->low_ram) >> 16;
+
+    if (above_1m > 0xffff)
+        above_1m = 0xffff;
+    rtc_set_cmos(pc->rtc, 0x15, 640 & 0xff);            /* base memory, KiB */
+    rtc_set_cmos(pc->rtc, 0x16, 640 >> 8);
+    rtc_set_cmos(pc->rtc, 0x17, (u8)above_1m);          /* extended memory, KiB, twice */
+    rtc_set_cmos(pc->rtc, 0x18, (u8)(above_1m >> 8));
+    rtc_set_cmos(pc->rtc, 0x30, (u8)above_1m);
+    rtc_set_cmos(pc->rtc, 0x31, (u8)(above_1m >> 8));
+    rtc_set_cmos(pc->rtc, 0x34, (u8)above_16m);         /* in 64 KiB */
+    rtc_set_cmos(pc->rtc, 0x35, (u8)(above_16m >> 8));
+    rtc_set_cmos(pc->rtc, 0x5b, (u8)above_4g);
+    rtc_set_cmos(pc->rtc, 0x5c, (u8)(above_4g >> 8));
+    rtc_set_cmos(pc->rtc, 0x5d, (u8)(above_4g >> 16));
+}
+
+/* Boot devices by number, first in the low nibble of 3Dh; bit 0 of 38h: don't look for 55AAh on a floppy. */
+static void set_boot_cmos(Pc *pc)
+{
+    static const char letters[] = "acdn";               /* 1 floppy, 2 disk, 3 CD-ROM, 4 network */
+    const Config *cfg = &pc->dev.m->cfg;
+    const char *order = cfg->boot[0] ? cfg->boot : "cad";
+    u8 code[3] = { 0, 0, 0 };
+
+    for (int i = 0; i < 3 && order[i]; i++) {
+        const char *at = strchr(letters, order[i]);
+        code[i] = at ? (u8)(at - letters + 1) : 0;
+    }
+    rtc_set_cmos(pc->rtc, 0x3d, (u8)(code[0] | code[1] << 4));
+    rtc_set_cmos(pc->rtc, 0x38, (u8)(code[2] << 4 | !cfg->fd_bootchk));
+}
+
+static void set_drive_cmos(Pc *pc)
+{
+    u8 a = fdc_drive_type(pc->fdc, 0), b = fdc_drive_type(pc->fdc, 1);
+    int floppies = (a != 0) + (b != 0);
+    u8 types = 0, translation[2] = { 0, 0 };
+
+    rtc_set_cmos(pc->rtc, 0x10, (u8)(a << 4 | b));
+    rtc_set_cmos(pc->rtc, 0x14, (u8)(0x06 | (floppies ? 1 : 0) | (floppies > 1 ? 0x40 : 0)));   /* FPU, mouse */
+    for (int i = 0; i < 4; i++) {
+        if (!pc->ide[i] || blk_is_cdrom(pc->ide[i]) || !blk_has_medium(pc->ide[i]))
+            continue;
+        IdeGeometry g = ide_geometry(pc->ide[i]);
+        translation[i / 2] |= (u8)((g.translation & 3) << (i % 2 ? 2 : 0));
+        if (i > 1)
+            continue;
+        /* Type 47, "user defined": geometry at 1Bh (first disk) or 24h. */
+        types |= i ? 0x0f : 0xf0;
+        u8 at = i ? 0x24 : 0x1b;
+        u8 user[9] = { (u8)g.cylinders, (u8)(g.cylinders >> 8), g.heads, 0xff, 0xff, (u8)(0xc0 | (g.heads > 8) << 3),
+                       (u8)g.cylinders, (u8)(g.cylinders >> 8), g.sectors };
+        rtc_set_cmos(pc->rtc, i ? 0x1a : 0x19, 47);
+        for (int k = 0; k < 9; k++)
+            rtc_set_cmos(pc->rtc, (u8)(at + k), user[k]);
+    }
+    rtc_set_cmos(pc->rtc, 0x12, types);
+    rtc_set_cmos(pc->rtc, 0x39, (u8)(translation[0] | translation[1] << 4));
+}
+
+static void set_cmos_checksum(Pc *pc)
+{
+    u16 sum = 0;
+
+    for (u8 i = 0x10; i < 0x2e; i++)
+        sum = (u16)(sum + rtc_get_cmos(pc->rtc, i));
+    rtc_set_cmos(pc->rtc, 0x2e, (u8)(sum >> 8));
+    rtc_set_cmos(pc->rtc, 0x2f, (u8)sum);
+}
+
+static void add_e820(Pc *pc)
+{
+    u8 table[40];
+    u64 high = pc->dev.m->cfg.ram_bytes - pc->low_ram;
+
+    store64(table, 0);
+    store64(table + 8, pc->low_ram);
+    store32(table + 16, 1);
+    store64(table + 20, FOUR_GIB);
+    store64(table + 28, high);
+    store32(table + 36, 1);
+    fw_cfg_add_file(pc->fw, "etc/e820", table, high ? 40 : 20);
+}
+
+static bool configure_firmware(Pc *pc, Error *err)
+{
+    /* States S0 to S5: bit 7 says supported, the rest is the SUS_TYP that the tables shall name. Only S0 and S5. */
+    static const u8 system_states[6] = { 0x80, 0, 0, 0x01, 0x02, 0x80 };
+    static const u8 uuid[16] = { 0 };
+    Machine *m = pc->dev.m;
+    const Config *cfg = &m->cfg;
+
+    fw_cfg_add(pc->fw, FW_CFG_UUID, uuid, sizeof(uuid));
+    fw_cfg_add64(pc->fw, FW_CFG_RAM_SIZE, cfg->ram_bytes);
+    fw_cfg_add16(pc->fw, FW_CFG_NOGRAPHIC, cfg->nographic);
+    fw_cfg_add16(pc->fw, FW_CFG_NB_CPUS, 1);
+    fw_cfg_add16(pc->fw, FW_CFG_MAX_CPUS, 1);
+    fw_cfg_add64(pc->fw, FW_CFG_NUMA, 0);
+    fw_cfg_add16(pc->fw, FW_CFG_BOOT_MENU, cfg->boot_menu);
+    fw_cfg_add(pc->fw, FW_CFG_IRQ0_OVERRIDE, "\1", 1);
+    fw_cfg_add_file(pc->fw, "etc/system-states", system_states, sizeof(system_states));
+    add_e820(pc);
+    set_memory_cmos(pc);
+    set_boot_cmos(pc);
+    set_drive_cmos(pc);
+    rtc_set_cmos(pc->rtc, 0x5f, 0);                     /* CPUs, less one */
+    set_cmos_checksum(pc);
+    if (cfg->isapc && cfg->vga != VGA_NONE) {           /* without PCI there is no ROM BAR to find it in */
+        const void *rom;
+        size_t bytes;
+        if (!host_resource("vgabios-stdvga.bin", &rom, &bytes))
+            return error_set(err, "vgabios-stdvga.bin: the video firmware is not in the program");
+        fw_cfg_add_file(pc->fw, "vgaroms/vgabios.bin", rom, (u32)bytes);
+    }
+    return !cfg->kernel || loader_add_kernel(pc->fw, cfg, pc->low_ram, err);
+}
+
+/* ---- drives and ports ---- */
+
+static const DriveConfig *drive_config(const Config *cfg, DriveIf iface, int index)
+{
+    for (int i = 0; i < CFG_DRIVES; i++)
+        if (cfg->drive[i].used && cfg->drive[i].iface == iface && cfg->drive[i].index == index)
+            return &cfg->drive[i];
+    return NULL;
+}
+
+/* Drive A and the CD-ROM of the second channel are there without a medium too, so that one can be put in later. */
+static bool open_drives(Pc *pc, Error *err)
+{
+    static const DriveConfig empty_floppy = { .iface = IF_FLOPPY, .index = 0, .used = true };
+    static const DriveConfig empty_cdrom = { .iface = IF_IDE, .index = 2, .used = true, .cdrom = true };
+    Machine *m = pc->dev.m;
+    char name[32];
+
+    for (int i = 0; i < 2; i++) {
+        const DriveConfig *d = drive_config(&m->cfg, IF_FLOPPY, i);
+        if (!d && i == 0)
+            d = &empty_floppy;
+        snprintf(name, sizeof(name), "floppy%d", i);
+        if (d && !(pc->floppy[i] = blk_create(m, d, name, err)))
+            return false;
+    }
+    for (int i = 0; i < 4; i++) {
+        const DriveConfig *d = drive_config(&m->cfg, IF_IDE, i);
+        if (!d && i == 2)
+            d = &empty_cdrom;
+        snprintf(name, sizeof(name), "ide%d-%s%d", i / 2, d && d->cdrom ? "cd" : "hd", i % 2);
+        if (d && !(pc->ide[i] = blk_create(m, d, name, err)))
+            return false;
+    }
+    return true;
+}
+
+/* *chr NULL and true: nothing shall be there. */
+static bool open_chardev(Pc *pc, const char *kind, int n, const char *spec, Chardev **chr, Error *err)
+{
+    char label[32];
+
+    *chr = NULL;
+    if (!spec)
+        return true;
+    snprintf(label, sizeof(label), "%s%d", kind, n);
+    err->text[0] = 0;
+    *chr = chardev_open(pc->dev.m, label, spec, err);
+    if (*chr)
+        pc->chardev[pc->chardevs++] = *chr;
+    return *chr || !err->text[0];
+}
+
+static bool create_ports(Pc *pc, Error *err)
+{
+    static const u16 serial_port[CFG_SERIALS] = { 0x3f8, 0x2f8, 0x3e8, 0x2e8 };
+    static const u8 serial_irq[CFG_SERIALS] = { 4, 3, 4, 3 };
+    static const u16 parallel_port[CFG_PARALLELS] = { 0x378, 0x278, 0x3bc };
+    static const u8 parallel_irq[CFG_PARALLELS] = { 7, 5, 7 };
+    Machine *m = pc->dev.m;
+    Chardev *chr;
+
+    for (int i = 0; i < CFG_SERIALS; i++) {
+        if (!open_chardev(pc, "serial", i, m->cfg.serial[i], &chr, err))
+            return false;
+        if (chr)
+            uart_create(m, serial_port[i], isa_irq(pc, serial_irq[i]), chr);
+    }
+    for (int i = 0; i < CFG_PARALLELS; i++) {
+        if (!open_chardev(pc, "parallel", i, m->cfg.parallel[i], &chr, err))
+            return false;
+        if (chr)
+            parallel_create(m, parallel_port[i], isa_irq(pc, parallel_irq[i]), chr);
+    }
+    return true;
+}
+
+/* ---- -debugcon, -device ---- */
+
+static bool number_of(const char *spec, const char *key, u32 fallback, u32 *value, Error *err)
+{
+    char text[32], *end;
+
+    *value = fallback;
+    if (!spec_get(spec, key, text, sizeof(text)))
+        return true;
+    unsigned long long v = strtoull(text, &end, 0);
+    if (end == text || *end || v > 0xffff)
+        return error_set(err, "-device %s: %s=%s: expected a number from 0 to 0xffff", spec, key, text);
+    *value = (u32)v;
+    return true;
+}
+
+/* isa-debugcon without chardev= is one more port of -debugcon's console. */
+static bool add_debugcon(Pc *pc, const char *spec, DebugCon **shared, Error *err)
+{
+    Machine *m = pc->dev.m;
+    DebugCon *con = *shared;
+    char backend[256];
+    u32 port;
+
+    if (!number_of(spec, "iobase", 0xe9, &port, err))
+        return false;
+    if (spec_get(spec, "chardev", backend, sizeof(backend))) {
+        err->text[0] = 0;
+        Chardev *chr = chardev_open(m, "debugcon", backend, err);
+        if (!chr)
+            return err->text[0] ? error_prefix(err, "-device %s", spec) : true;
+        con = debugcon_create(m, chr);
+    }
+    if (!con)
+        return error_set(err, "-device %s: needs chardev=, or -debugcon before it", spec);
+    debugcon_add_port(con, (u16)port);
+    return true;
+}
+
+static bool add_device(Pc *pc, const char *spec, DebugCon **shared, Error *err)
+{
+    size_t n = strcspn(spec, ",");
+    u32 port, count;
+
+    if (n == 14 && !strncmp(spec, "isa-debug-exit", n))
+        return number_of(spec, "iobase", 0x501, &port, err) && number_of(spec, "iosize", 2, &count, err) &&
+               debug_exit_create(pc->dev.m, port, count, err);
+    if (n == 12 && !strncmp(spec, "isa-debugcon", n))
+        return add_debugcon(pc, spec, shared, err);
+    return error_set(err, "-device %.*s: no such device; there are isa-debug-exit and isa-debugcon", (int)n, spec);
+}
+
+static bool add_devices(Pc *pc, Error *err)
+{
+    Machine *m = pc->dev.m;
+    DebugCon *shared = NULL;
+
+    if (m->cfg.debugcon) {
+        err->text[0] = 0;
+        Chardev *chr = chardev_open(m, "debugcon", m->cfg.debugcon, err);
+        if (!chr && err->text[0])
+            return error_prefix(err, "-debugcon");
+        if (chr) {
+            shared = debugcon_create(m, chr);
+            debugcon_add_port(shared, 0xe9);
+        }
+    }
+    for (int i = 0; i < CFG_DEVICES; i++)
+        if (m->cfg.device[i].used && !add_device(pc, m->cfg.device[i].spec, &shared, err))
+            return false;
+    return true;
+}
+
+/* ---- the board ---- */
+
+static void create_interrupts(Pc *pc, bool apic)
+{
+    Machine *m = pc->dev.m;
+
+    if (apic) {
+        pc->pic = pic_create(m, (Irq){ 0 });
+        pc->ioapic = ioapic_create(m, lapic_create(m, pc->cpu, pc->pic));
+    } else {
+        pc->pic = pic_create(m, cpu_intr_line(pc->cpu));
+        cpu_connect_intack(pc->cpu, pic_ack, pc->pic);
+    }
+    for (int n = 0; n < 16; n++)
+        pc->isa[n] = pc->ioapic ? ioapic_isa_line(pc->ioapic, pc->pic, n) : pic_line(pc->pic, n);
+}
+
+/* The chips of an AT, at their places. */
+static void create_at_chips(Pc *pc)
+{
+    static const PortOps ferr_ack = { .write = ferr_ack_write, .sizes = 1 };
+    Machine *m = pc->dev.m;
+
+    Pit *pit = pit_create(m, isa_irq(pc, 0));
+    pit_connect_return(pit, pic_return(pc->pic, 0));
+    if (pc->ioapic)
+        pit_connect_return(pit, ioapic_return(pc->ioapic, 2));
+    pc->rtc = rtc_create(m, isa_irq(pc, 8));
+    pc->dma = dma_create(m);
+    i8042_create(m, isa_irq(pc, 1), isa_irq(pc, 12), pc->soft_reset, a20_set, pc);
+    port92_create(m, (A20Gate){ a20_set, a20_get, pc }, pc->soft_reset);
+    pc->fdc = fdc_create(m, 0x3f0, isa_irq(pc, 6), pc->dma, pc->floppy[0], pc->floppy[1]);
+    pc->ignne = cpu_ferr_line_to(pc->cpu, isa_irq(pc, 13));
+    port_map(m, "ferr ack", 0xf0, 1, &ferr_ack, pc);
+    pc->fw = fw_cfg_create(m);
+}
+
+static void show_pci(void *opaque, PrintFn *print, void *print_opaque)
+{
+    pci_info(opaque, print, print_opaque);
+}
+
+static void create_pci(Pc *pc)
+{
+    Machine *m = pc->dev.m;
+    I440fxWiring wiring = { .ram = pc->ram, .cpu = pc->cpu, .hard_reset = pc->hard_reset, .init = pc->soft_reset,
+                            .route = pirq_of, .pirq = pirq_set, .opaque = pc };
+    Irq isa[16];
+
+    for (int n = 0; n < 16; n++)
+        isa[n] = isa_irq(pc, n);
+    m->pci = i440fx_create(m, &wiring);
+    pc->piix3 = piix3_create(m, m->pci, 0x08, isa);
+    ide_pci_create(m, m->pci, 0x09, isa_irq(pc, 14), isa_irq(pc, 15), pc->ide);
+    if (m->cfg.acpi) {
+        Piix4Pm *pm = piix4_pm_create(m, m->pci, 0x0b, isa_irq(pc, 9), cpu_smi_line(pc->cpu));
+        m->powerdown = piix4_pm_power_button;
+        m->powerdown_opaque = pm;
+    }
+    if (m->cfg.vga != VGA_NONE)
+        vga_pci_create(m, m->pci, 0x10);
+    monitor_add_info(m, "pci", "PCI devices and their addresses", show_pci, m->pci);
+}
+
+static void create_isa(Pc *pc)
+{
+    Machine *m = pc->dev.m;
+
+    ide_isa_create(m, 0x1f0, 0x3f6, isa_irq(pc, 14), pc->ide[0], pc->ide[1]);
+    ide_isa_create(m, 0x170, 0x376, isa_irq(pc, 15), pc->ide[2], pc->ide[3]);
+    if (m->cfg.vga != VGA_NONE)
+        vga_isa_create(m);
+}
+
+static void pc_reset(Device *dev)
+{
+    Pc *pc = CONTAINER_OF(dev, Pc, dev);
+
+    if (dev->m->cfg.isapc)
+        mem_dma_write(dev->m->mem, MIB - pc->firmware_tail, pc->firmware, pc->firmware_tail);
+}
+
+static void pc_destroy(Device *dev)
+{
+    Pc *pc = CONTAINER_OF(dev, Pc, dev);
+
+    for (int i = 0; i < pc->chardevs; i++)
+        chardev_close(pc->chardev[i]);
+    for (int i = 0; i < 4; i++)
+        if (pc->ide[i])
+            blk_destroy(pc->ide[i]);
+    for (int i = 0; i < 2; i++)
+        if (pc->floppy[i])
+            blk_destroy(pc->floppy[i]);
+    free(pc->firmware);
+}
+
+static const SaveField pc_fields[] = { SAVE_END };
+
+const DeviceClass pc_class = {
+    .name = "board", .size = sizeof(Pc), .fields = pc_fields, .reset = pc_reset, .destroy = pc_destroy,
+};
+
+u64 pc_arena_bytes(const Config *cfg)
+{
+    return cfg->ram_bytes + FIRMWARE_MAX + VGA_ARENA_BYTES + 8 * MIB;      /* and room for cards */
+}
+
+bool pc_create(Machine *m, Error *err)
+{
+    Pc *pc = device_create(m, &pc_class);
+
+    pc->hard_reset = (Irq){ reset_machine, pc, 0 };
+    pc->soft_reset = (Irq){ reset_cpu, pc, 0 };
+    m->cpu = pc->cpu = cpu_create(m, m->cfg.cpu_model, err);
+    if (!pc->cpu)
+        return false;
+    create_ram(pc);
+    if (!load_firmware(pc, err) || !open_drives(pc, err))
+        return false;
+    create_interrupts(pc, !m->cfg.isapc);
+    create_at_chips(pc);
+    if (m->cfg.isapc)
+        create_isa(pc);
+    else
+        create_pci(pc);
+    return create_ports(pc, err) && add_devices(pc, err) && configure_firmware(pc, err);
+}
