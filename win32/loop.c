@@ -1,0 +1,109 @@
+/*
+ * The main loop: one wait on everything that can happen, with the next timer as deadline. Nothing polls.
+ *
+ * host_wake() is called far more often than the loop sleeps: it only sets a flag, and signals the event when
+ * the loop has said that it sleeps. The loop says so first and looks at the flag then; the waker sets the
+ * flag first and looks then: one of the two sees the other.
+ */
+#include "win.h"
+
+#include "../core/vm/machine.h"
+
+static struct {
+    WaitSet *set;
+    HANDLE timer, wake;
+    u64 armed_ns; /* host time the timer is set to; TIMER_NEVER: to none */
+    volatile LONG woken, sleeping, quit;
+} loop;
+
+static void on_event(void *opaque)
+{
+    (void)opaque; /* the loop goes round once, that is all */
+}
+
+static void on_timer(void *opaque)
+{
+    (void)opaque;
+    loop.armed_ns = TIMER_NEVER;
+}
+
+void loop_init(void)
+{
+    time_init();
+    loop.set = waitset_new();
+    loop.timer = time_waitable_timer();
+    loop.wake = CreateEventW(NULL, FALSE, FALSE, NULL);
+    loop.armed_ns = TIMER_NEVER;
+    waitset_add(loop.set, loop.timer, on_timer, NULL);
+    waitset_add(loop.set, loop.wake, on_event, NULL);
+    file_io_init();
+}
+
+WaitItem *loop_add(HANDLE handle, WaitFn *fn, void *opaque)
+{
+    return waitset_add(loop.set, handle, fn, opaque);
+}
+
+void loop_remove(WaitItem *item)
+{
+    waitset_remove(loop.set, item);
+}
+
+void host_wake(void)
+{
+    InterlockedExchange(&loop.woken, 1);
+    if (loop.sleeping && loop.wake)
+        SetEvent(loop.wake);
+}
+
+void loop_request_quit(void)
+{
+    InterlockedExchange(&loop.quit, 1);
+    host_wake();
+}
+
+static void arm(u64 deadline_ns, u64 now)
+{
+    enum { TICKS_NS = 100 }; /* the unit of waitable timers; negative: from this moment on */
+    if (deadline_ns == loop.armed_ns)
+        return;
+    loop.armed_ns = deadline_ns;
+    if (deadline_ns == TIMER_NEVER) {
+        CancelWaitableTimer(loop.timer);
+        return;
+    }
+    LARGE_INTEGER due = {.QuadPart = -(LONGLONG)((deadline_ns - now + TICKS_NS - 1) / TICKS_NS)};
+    SetWaitableTimer(loop.timer, &due, 0, NULL, NULL, FALSE);
+}
+
+/* The machine lock is not held. */
+static void sleep_until(u64 deadline_ns)
+{
+    InterlockedExchange(&loop.sleeping, 1);
+    u64 now = deadline_ns == TIMER_NEVER ? 0 : host_now_ns();
+    if (loop.woken || deadline_ns <= now) {
+        waitset_wait(loop.set, 0); /* something else may have happened, too */
+    } else {
+        arm(deadline_ns, now);
+        waitset_wait(loop.set, INFINITE);
+    }
+    loop.sleeping = 0;
+}
+
+void loop_run(Machine *m)
+{
+    machine_lock(m);
+    for (;;) {
+        u64 deadline;
+        InterlockedExchange(&loop.woken, 0);
+        waitset_dispatch(loop.set);
+        if (loop.quit)
+            machine_request(m, REQ_QUIT);
+        if (!machine_service(m, &deadline))
+            break;
+        machine_unlock(m);
+        sleep_until(deadline);
+        machine_lock(m);
+    }
+    machine_unlock(m);
+}
