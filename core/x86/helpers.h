@@ -14,13 +14,11 @@
 X86Helper helper_ud;                /* invalid encodings, UD2, and MOV to/from test registers */
 X86Helper helper_gp;                /* #GP(0): an instruction of more than 15 bytes */
 X86Helper helper_nm;                /* #NM */
-X86Helper helper_mf;                /* WAIT and x87 with FERR pending: x86_fpu_error() */
-X86Helper helper_aaa, helper_aas, helper_aam, helper_aad, helper_daa, helper_das, helper_salc, helper_xlat;
-X86Helper helper_lahf, helper_sahf;
+X86Helper helper_aaa, helper_aas, helper_aam, helper_aad, helper_daa, helper_das, helper_salc;
 X86Helper helper_pusha, helper_popa, helper_pushf, helper_popf;
-X86Helper helper_bound, helper_arpl, helper_enter, helper_leave;
-X86Helper helper_cmpxchg8b;
-X86Helper helper_bt_mem;            /* 0F A3 AB B3 BB with a memory operand: ea is that of the first bit's word */
+X86Helper helper_bound, helper_arpl, helper_enter;
+X86Helper helper_pop_mem;           /* 8F: ea is computed with ESP already popped */
+X86Helper helper_bt_mem;            /* 0F A3 AB B3 BB with a memory operand; ea without the bit offset in the register */
 X86Helper helper_rdtsc, helper_rdpmc;
 X86Helper helper_cpuid, helper_rdmsr, helper_wrmsr;         /* cpuid.c, msr.c */
 

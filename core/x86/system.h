@@ -46,6 +46,7 @@ void stack_add(Cpu *cpu, s32 bytes);
 bool push(Cpu *cpu, u32 value, unsigned size);
 /* Sets s.eflags' masked bits; sees to TF, AC, VM (mode) and IF (attention). */
 void x86_write_eflags(Cpu *cpu, u32 value, u32 mask);
+void x86_hold(Cpu *cpu, unsigned shadow);   /* s.shadow for the next instruction (segment.c) */
 void x86_check_irq(Cpu *cpu);               /* attention, if an event waits that may be taken */
 
 /* ---- descriptors (segment.c) ---- */
@@ -101,6 +102,7 @@ u8 *tlb_walk(Cpu *cpu, unsigned user, u32 linear, int access, u64 *phys);   /* t
 
 /* ---- transfer.c, task.c, exception.c ---- */
 void x86_tss_stack(Cpu *cpu, unsigned dpl, u16 *ss, u32 *esp);      /* inner stack from the TSS; raises #TS */
+bool x86_load_pdptes(Cpu *cpu, u32 cr3);     /* false: reserved bits are set, nothing is loaded (system.c) */
 bool x86_io_allowed(Cpu *cpu, u32 port, unsigned size);
 
 /* ---- cpuid.c ---- */

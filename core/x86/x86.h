@@ -161,8 +161,10 @@ struct Cpu {
     u32 code_write_count;
     struct { u32 linear, size; u64 phys[2]; bool pending; } access;     /* access_prepare() .. access_commit() */
     u32 debug_pending;          /* DR6 bits of a debug trap that comes after this instruction */
-    bool step_lost;             /* the instruction entered a handler: its single-step trap does not come */
+    bool step_lost;             /* the stepped instruction entered a handler: its single-step trap does not come */
+    bool shadow_new, rf_new;    /* the stepped instruction itself made s.shadow, loaded RF: they hold for the next one */
     bool has_apic;
+    u8 pin_levels;              /* of the edge-triggered pins */
     u64 stat[16];               /* for info jit, see STAT_* of block.h */
 };
 #define CPU_BIAS 128
