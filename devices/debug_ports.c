@@ -1,9 +1,10 @@
 /*
- * Debug console ports and isa-debug-exit. Source: the interfaces' description in SeaBIOS's and QEMU's documentation
- * ("isa-debugcon", "isa-debug-exit"); port E9h is the "E9 hack" of Bochs' documentation.
+ * Debug console ports and isa-debug-exit. Source: the interfaces' description in SeaBIOS's and QEMU's
+ * documentation ("isa-debugcon", "isa-debug-exit"); port E9h is the "E9 hack" of Bochs' documentation.
  *
- * A console port takes bytes and reads as E9h, by which firmware knows that somebody listens. The port can't make the
- * guest wait: what the character device does not take at once waits in a ring; what does not fit there is lost.
+ * A console port takes bytes and reads as E9h, by which firmware knows that somebody listens. The port
+ * can't make the guest wait: what the character device does not take at once waits in a ring; what does not
+ * fit there is lost.
  */
 #include "debug_ports.h"
 
@@ -70,7 +71,8 @@ static void receive(void *opaque, const u8 *buf, size_t n)
     (void)n;                        /* the port has no way in */
 }
 
-static const ChrFrontend debugcon_frontend = { .can_receive = can_receive, .receive = receive, .writable = drain };
+static const ChrFrontend debugcon_frontend = { .can_receive = can_receive, .receive = receive,
+                                               .writable = drain };
 
 static void debugcon_destroy(Device *dev)
 {

@@ -1,6 +1,6 @@
 /*
- * Ports for people who write operating systems: a console that is one port (E9h, 402h), and a way to end the program.
- * Machine lock held for every call.
+ * Ports for people who write operating systems: a console that is one port (E9h, 402h), and a way to end
+ * the program. Machine lock held for every call.
  */
 #ifndef DEVICES_DEBUG_PORTS_H
 #define DEVICES_DEBUG_PORTS_H
@@ -16,7 +16,8 @@ extern const DeviceClass debugcon_class;
 DebugCon *debugcon_create(Machine *m, Chardev *chr);
 void debugcon_add_port(DebugCon *con, u16 port);
 
-/* isa-debug-exit: a byte, word or double word v written there ends the program with exit code (v << 1) | 1. */
+/* isa-debug-exit: a byte, word or double word v written there ends the program with exit code (v << 1) |
+ * 1. */
 bool debug_exit_create(Machine *m, u32 port, u32 count, Error *err);
 
 #endif

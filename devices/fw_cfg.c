@@ -1,15 +1,16 @@
 /*
  * The firmware configuration device. Source: "QEMU Firmware Configuration (fw_cfg) Device" specification.
  *
- *   510h  16-bit write: selects an item, its offset becomes 0       511h  byte read: next byte of it; zeros behind its end
+ *   510h  16-bit write: selects an item, its offset becomes 0
+ *   511h  byte read: the item's next byte; zeros behind its end
  *   514h  upper, 518h lower half of a DMA descriptor's address, big-endian; writing the lower half starts it.
  *         Read, the eight bytes are "QEMU CFG".
  *   Descriptor, big-endian:  u32 control, u32 length, u64 address
  *   control: 31-16 item | 4 write | 3 select | 2 skip | 1 read | 0 error (set by us; 0 in all bits: done)
  *   Item 19h, the directory: u32 count, { u32 size, u16 item, u16 0, char name[56] }, big-endian
  *
- * Items are read-only: DMA writes end with the error bit. A DMA read far (16 MiB) behind an item's end does so too, so
- * that no guest can keep us copying zeros.
+ * Items are read-only: DMA writes end with the error bit. A DMA read far (16 MiB) behind an item's end does
+ * so too, so that no guest can keep us copying zeros.
  */
 #include "fw_cfg.h"
 
@@ -47,7 +48,8 @@ struct FwCfg {
 };
 
 static const SaveField fw_cfg_fields[] = {
-    SAVE(FwCfgState, dma_address), SAVE(FwCfgState, offset), SAVE(FwCfgState, selected), SAVE(FwCfgState, pad), SAVE_END
+    SAVE(FwCfgState, dma_address), SAVE(FwCfgState, offset), SAVE(FwCfgState, selected), SAVE(FwCfgState,
+                                                                                              pad), SAVE_END
 };
 
 static void put_be16(u8 *p, u16 v) { store16(p, __builtin_bswap16(v)); }

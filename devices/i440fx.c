@@ -1,5 +1,5 @@
 /*
- * 82441FX "PMC" host bridge of the i440FX chip set. Source: Intel 82441FX data sheet, order 290549, chapter 3.
+ * 82441FX "PMC", the host bridge of the i440FX chip set. Source: Intel data sheet, order 290549, chapter 3.
  *
  *   CF8h  CONFADD  bit 31 enable, 23-16 bus, 15-11 device, 10-8 function, 7-2 register    CFCh-CFFh  CONFDATA
  *   PAM0 (59h) bits 5-4: F0000-FFFFF      PAM1..6 (5Ah-5Fh): two 16 KiB segments each, C0000-EFFFF
@@ -7,11 +7,11 @@
  *   SMRAM (72h):  7 0 | 6 DOPEN | 5 DCLS | 4 DLCK | 3 G_SMRAME | 2-0 C_BASE_SEG (010: A0000-BFFFF)
  *   TRC (93h):    2 reset CPU (rising edge) | 1 hard reset
  *
- * Port CF9h, the reset control register of the PIIX3 (order 290550, section 2.3), lies between the configuration ports
- * and is served here: 2 RCPU (rising edge) | 1 SRST (1: hard).
+ * Port CF9h, the reset control register of the PIIX3 (order 290550, section 2.3), lies between the
+ * configuration ports and is served here: 2 RCPU (rising edge) | 1 SRST (1: hard).
  *
- * Not modelled: DRAM timing and error registers (they keep what is written), the fixed DRAM hole (68h), ECC, DCLS (in
- * SMM with G_SMRAME all accesses to A0000-BFFFF go to SMRAM, data too), the Deturbo counter.
+ * Not modelled: DRAM timing and error registers (they keep what is written), the fixed DRAM hole (68h),
+ * ECC, DCLS (in SMM with G_SMRAME all accesses to A0000-BFFFF go to SMRAM, data too), the Deturbo counter.
  */
 #include "i440fx.h"
 
@@ -79,7 +79,8 @@ static void smram_apply(I440fx *b)
     if (show == (b->smram_map != 0))
         return;
     mem_unmap(m->mem, b->smram_map);
-    b->smram_map = show ? mem_map(m->mem, b->wiring.ram, 0xa0000, 0xa0000, 0x20000, MAP_PRIO_SMRAM, MEM_RW) : 0;
+    b->smram_map = show ? mem_map(m->mem, b->wiring.ram, 0xa0000, 0xa0000, 0x20000, MAP_PRIO_SMRAM,
+                                  MEM_RW) : 0;
 }
 
 static void apply(I440fx *b)
@@ -148,7 +149,8 @@ static u32 ports_read(void *opaque, u32 port, unsigned size)
     if (port >= 0xcfc) {
         if (!(b->s.address >> 31) || (b->s.address >> 16 & 0xff))
             return 0xffffffff;
-        return pci_config_read(b->pci.bus, (u8)(b->s.address >> 8), (u8)((b->s.address & 0xfc) | (port & 3)), size);
+        return pci_config_read(b->pci.bus, (u8)(b->s.address >> 8), (u8)((b->s.address & 0xfc) | (port & 3)),
+                               size);
     }
     if (port == 0xcf8 && size == 4)
         return b->s.address;
@@ -163,8 +165,8 @@ static void ports_write(void *opaque, u32 port, u32 value, unsigned size)
 
     if (port >= 0xcfc) {
         if (b->s.address >> 31 && !(b->s.address >> 16 & 0xff))
-            pci_config_write(b->pci.bus, (u8)(b->s.address >> 8), (u8)((b->s.address & 0xfc) | (port & 3)), value,
-                             size);
+            pci_config_write(b->pci.bus, (u8)(b->s.address >> 8), (u8)((b->s.address & 0xfc) | (port & 3)),
+                             value, size);
     } else if (port == 0xcf8 && size == 4) {
         b->s.address = value & 0x80fffffc;
     } else if (port == 0xcf9 && size == 1) {

@@ -1,6 +1,7 @@
 /*
- * -kernel, -initrd, -append: reads the files, has them taken apart (loader_linux.c, loader_multiboot.c), and gives pieces,
- * plan and boot ROM to the firmware. The pieces also stand under fw_cfg's own keys, where other firmware looks for them.
+ * -kernel, -initrd, -append: reads the files, has them taken apart (loader_linux.c, loader_multiboot.c),
+ * and gives pieces, plan and boot ROM to the firmware. The pieces also stand under fw_cfg's own keys, where
+ * other firmware looks for them.
  */
 #include "loader.h"
 
@@ -77,7 +78,8 @@ static void publish(FwCfg *fw, BootPlan *plan)
     fw_cfg_add(fw, FW_CFG_BOOT_PLAN, table, sizeof(table));
 }
 
-/* One word of a multiboot -initrd list: up to a comma; two commas stand for one. Returns what is behind it, or NULL. */
+/* One word of a multiboot -initrd list: up to a comma; two commas stand for one. Returns what is behind it,
+ * or NULL. */
 static char *next_word(char *word)
 {
     char *out = word;
@@ -109,7 +111,8 @@ static bool slurp_module(BootModule *module, const char *words, Error *err)
     return module->data;
 }
 
-static bool plan_multiboot(BootPlan *plan, const u8 *file, size_t bytes, const Config *cfg, u64 low_ram, Error *err)
+static bool plan_multiboot(BootPlan *plan, const u8 *file, size_t bytes, const Config *cfg, u64 low_ram,
+                           Error *err)
 {
     BootModule modules[MODULES_MAX] = { 0 };
     char *list = cfg->initrd ? strdup(cfg->initrd) : NULL;
@@ -124,8 +127,8 @@ static bool plan_multiboot(BootPlan *plan, const u8 *file, size_t bytes, const C
             count++;
     }
     if (ok) {
-        ok = boot_plan_multiboot(plan, file, bytes, cfg->kernel, modules, count, cfg->append ? cfg->append : "", low_ram,
-                                 err);
+        ok = boot_plan_multiboot(plan, file, bytes, cfg->kernel, modules, count,
+                                 cfg->append ? cfg->append : "", low_ram, err);
         if (!ok)
             error_prefix(err, "%s", cfg->kernel);
     }
@@ -135,14 +138,15 @@ static bool plan_multiboot(BootPlan *plan, const u8 *file, size_t bytes, const C
     return ok;
 }
 
-static bool plan_linux(BootPlan *plan, const u8 *file, size_t bytes, const Config *cfg, u64 low_ram, Error *err)
+static bool plan_linux(BootPlan *plan, const u8 *file, size_t bytes, const Config *cfg, u64 low_ram,
+                       Error *err)
 {
     BootModule initrd = { 0 };
 
     if (cfg->initrd && !(initrd.data = host_file_slurp(cfg->initrd, FILE_MAX, &initrd.bytes, err)))
         return false;
-    bool ok = boot_plan_linux(plan, file, bytes, cfg->initrd ? &initrd : NULL, cfg->append ? cfg->append : "", low_ram,
-                              err);
+    bool ok = boot_plan_linux(plan, file, bytes, cfg->initrd ? &initrd : NULL,
+                              cfg->append ? cfg->append : "", low_ram, err);
     if (!ok)
         error_prefix(err, "%s", cfg->kernel);
     free(initrd.data);

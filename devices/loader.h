@@ -1,6 +1,7 @@
 /*
- * -kernel: a Linux bzImage or a multiboot file is taken apart here, on the host, into pieces with a place each; the boot
- * ROM (rom/boot.S) copies them into the guest's memory by fw_cfg DMA and starts the kernel. Nothing of it is trusted.
+ * -kernel: a Linux bzImage or a multiboot file is taken apart here, on the host, into pieces with a place
+ * each; the boot ROM (rom/boot.S) copies them into the guest's memory by fw_cfg DMA and starts the kernel.
+ * Nothing of it is trusted.
  * Sources: Linux Documentation/x86/boot.rst; Multiboot Specification 0.6.96.
  */
 #ifndef DEVICES_LOADER_H
@@ -21,7 +22,8 @@ typedef struct {
     u32 kind;
     u32 entry;                      /* Linux: segment of the setup code; multiboot: EIP */
     u32 stack;                      /* Linux: SP in that segment */
-    u32 info;                       /* multiboot: address of the information structure, multiple of 16, below 640K */
+    /* multiboot: address of the information structure, multiple of 16, below 640K */
+    u32 info;
     u32 mmap, mmap_entries;         /* multiboot: room for the memory map, the same way */
     u32 pieces;
     u32 pad;
@@ -43,7 +45,8 @@ typedef struct {
 typedef struct { u8 *data; size_t bytes; const char *cmdline; } BootModule;
 
 /* low_ram: bytes of RAM from address 0. The plan owns its data; on failure nothing is owned. */
-bool boot_plan_linux(BootPlan *plan, const u8 *file, size_t bytes, const BootModule *initrd, const char *cmdline,
+bool boot_plan_linux(BootPlan *plan, const u8 *file, size_t bytes, const BootModule *initrd,
+                     const char *cmdline,
                      u64 low_ram, Error *err);
 bool boot_plan_multiboot(BootPlan *plan, const u8 *file, size_t bytes, const char *file_name,
                          const BootModule *modules, int count, const char *cmdline, u64 low_ram, Error *err);

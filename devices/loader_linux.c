@@ -1,12 +1,14 @@
 /*
- * Linux bzImage and zImage. Source: Linux Documentation/x86/boot.rst, "The Real-Mode Kernel Header", "Memory Layout".
+ * Linux bzImage and zImage. Source: Linux Documentation/x86/boot.rst, "The Real-Mode Kernel Header",
+ * "Memory Layout".
  *
- *   protocol 2.02 and later:  10000 setup code, heap and stack to 1e000, command line behind; kernel at 100000
- *   2.00 and 2.01:            90000 setup code, heap and stack to 99800, command line behind; kernel at 100000, or at
- *                             10000 if it is a zImage
+ *   protocol 2.02 and later:  10000 setup code, heap and stack to 1e000, command line; kernel at 100000
+ *   2.00 and 2.01:            90000 setup code, heap and stack to 99800, command line; kernel at 100000,
+ *                             or at 10000 if it is a zImage
  *   initrd: as high as the kernel allows and RAM goes, less what the firmware keeps at its top
  *
- * Not supported: kernels from before protocol 2.00 (1995), the EFI and 64-bit entries (the real-mode one is always there).
+ * Not supported: kernels from before protocol 2.00 (1995), the EFI and 64-bit entries (the real-mode one is
+ * always there).
  */
 #include "loader.h"
 
@@ -16,7 +18,8 @@
 enum {
     H_SETUP_SECTS = 0x1f1, H_SYSSIZE = 0x1f4, H_VID_MODE = 0x1fa, H_BOOT_FLAG = 0x1fe, H_MAGIC = 0x202,
     H_VERSION = 0x206, H_LOADER = 0x210, H_LOADFLAGS = 0x211, H_RAMDISK = 0x218, H_RAMDISK_SIZE = 0x21c,
-    H_HEAP_END = 0x224, H_CMDLINE = 0x228, H_INITRD_MAX = 0x22c, H_CMDLINE_SIZE = 0x238, H_PREF_ADDRESS = 0x258,
+    H_HEAP_END = 0x224, H_CMDLINE = 0x228, H_INITRD_MAX = 0x22c, H_CMDLINE_SIZE = 0x238,
+    H_PREF_ADDRESS = 0x258,
     H_INIT_SIZE = 0x260, H_END = 0x268,
     H_OLD_CMDLINE_MAGIC = 0x20, H_OLD_CMDLINE_OFFSET = 0x22, OLD_CMDLINE_MAGIC = 0xa33f,
     LOADED_HIGH = 0x01, CAN_USE_HEAP = 0x80, LOADER_UNASSIGNED = 0xff,
@@ -37,15 +40,15 @@ static bool read_header(const u8 *file, size_t bytes, Layout *l, Error *err)
         return error_set(err, "neither a Linux kernel (bzImage) nor a multiboot file");
     l->version = load16(file + H_VERSION);
     if (l->version < 0x200)
-        return error_set(err, "boot protocol %d.%02d is too old, 2.00 is the first one supported", l->version >> 8,
-                         l->version & 0xff);
+        return error_set(err, "boot protocol %d.%02d is too old, 2.00 is the first one supported",
+                         l->version >> 8, l->version & 0xff);
     l->setup_bytes = 512 * (1u + (file[H_SETUP_SECTS] ? file[H_SETUP_SECTS] : 4));
     if (bytes <= l->setup_bytes)
         return error_set(err, "the file ends in its set-up code");
     l->kernel_bytes = (u32)(bytes - l->setup_bytes);
     if (l->version >= 0x204 && (u64)load32(file + H_SYSSIZE) * 16 > (u64)l->kernel_bytes + 15)
-        return error_set(err, "the file is cut off: %u bytes of kernel, its header says %llu", l->kernel_bytes,
-                         (unsigned long long)load32(file + H_SYSSIZE) * 16);
+        return error_set(err, "the file is cut off: %u bytes of kernel, its header says %llu",
+                         l->kernel_bytes, (unsigned long long)load32(file + H_SYSSIZE) * 16);
     return true;
 }
 
@@ -73,7 +76,8 @@ static bool lay_out(const u8 *file, Layout *l, Error *err)
     if (l->setup_bytes + MIN_HEAP > l->heap_end)
         return error_set(err, "%u bytes of set-up code are too many", l->setup_bytes);
     if (!high && l->kernel_end > l->setup_addr)
-        return error_set(err, "%u bytes are too many for a kernel that is loaded low (zImage)", l->kernel_bytes);
+        return error_set(err, "%u bytes are too many for a kernel that is loaded low (zImage)",
+                         l->kernel_bytes);
     return true;
 }
 
@@ -122,8 +126,8 @@ static bool place_initrd(const Layout *l, u32 bytes, u64 low_ram, u32 *addr, Err
     return true;
 }
 
-bool boot_plan_linux(BootPlan *plan, const u8 *file, size_t bytes, const BootModule *initrd, const char *cmdline,
-                     u64 low_ram, Error *err)
+bool boot_plan_linux(BootPlan *plan, const u8 *file, size_t bytes, const BootModule *initrd,
+                     const char *cmdline, u64 low_ram, Error *err)
 {
     Layout l = { 0 };
     u32 initrd_addr = 0, initrd_bytes = initrd ? (u32)initrd->bytes : 0;
@@ -136,7 +140,8 @@ bool boot_plan_linux(BootPlan *plan, const u8 *file, size_t bytes, const BootMod
                          l.cmdline_max);
     if (l.kernel_end > low_ram)
         return error_set(err, "the kernel needs %llu MiB of memory, the machine has %llu",
-                         (unsigned long long)(l.kernel_end + 0xfffff) >> 20, (unsigned long long)low_ram >> 20);
+                         (unsigned long long)(l.kernel_end + 0xfffff) >> 20,
+                         (unsigned long long)low_ram >> 20);
     if (initrd && !place_initrd(&l, initrd_bytes, low_ram, &initrd_addr, err))
         return false;
 
@@ -158,11 +163,12 @@ bool boot_plan_linux(BootPlan *plan, const u8 *file, size_t bytes, const BootMod
 
     plan->header = (BootHeader){ .kind = BOOT_LINUX, .entry = l.setup_addr >> 4, .stack = l.heap_end,
                                  .pieces = initrd ? 4 : 3 };
-    plan->piece[0] = (BootPiece){ FW_CFG_SETUP_DATA, FW_CFG_SETUP_ADDR, FW_CFG_SETUP_SIZE, l.setup_addr, setup,
-                                  l.setup_bytes };
+    plan->piece[0] = (BootPiece){ FW_CFG_SETUP_DATA, FW_CFG_SETUP_ADDR, FW_CFG_SETUP_SIZE, l.setup_addr,
+                                  setup, l.setup_bytes };
     plan->piece[1] = (BootPiece){ FW_CFG_KERNEL_DATA, FW_CFG_KERNEL_ADDR, FW_CFG_KERNEL_SIZE, l.kernel_addr,
                                   copy_of(file + l.setup_bytes, l.kernel_bytes), l.kernel_bytes };
-    plan->piece[2] = (BootPiece){ FW_CFG_CMDLINE_DATA, FW_CFG_CMDLINE_ADDR, FW_CFG_CMDLINE_SIZE, l.cmdline_addr,
+    plan->piece[2] = (BootPiece){ FW_CFG_CMDLINE_DATA, FW_CFG_CMDLINE_ADDR, FW_CFG_CMDLINE_SIZE,
+                                  l.cmdline_addr,
                                   copy_of(cmdline, strlen(cmdline) + 1), (u32)strlen(cmdline) + 1 };
     if (initrd)
         plan->piece[3] = (BootPiece){ FW_CFG_INITRD_DATA, FW_CFG_INITRD_ADDR, FW_CFG_INITRD_SIZE, initrd_addr,

@@ -1,10 +1,11 @@
 /*
- * Multiboot kernels: ELF files for the 386, and files of any form whose header says what goes where. Source: Multiboot
- * Specification 0.6.96, chapter 3.
+ * Multiboot kernels: ELF files for the 386, and files of any form whose header says what goes where.
+ * Source: Multiboot Specification 0.6.96, chapter 3.
  *
- * What the kernel is handed (information structure, memory map, modules' list, strings) is one piece in low memory; the
- * ROM fills in the memory map. Modules lie page by page behind the kernel.
- * Not supported: setting a video mode before the start (flag 2), 64-bit ELF files; symbol tables are not handed over.
+ * What the kernel is handed (information structure, memory map, modules' list, strings) is one piece in low
+ * memory; the ROM fills in the memory map. Modules lie page by page behind the kernel.
+ * Not supported: setting a video mode before the start (flag 2), 64-bit ELF files; symbol tables are not
+ * handed over.
  */
 #include "loader.h"
 
@@ -17,7 +18,8 @@ enum {
     MAGIC = 0x1badb002, SEARCH = 8192,
     FLAG_PAGE_ALIGN = 1 << 0, FLAG_MEMORY = 1 << 1, FLAG_VIDEO = 1 << 2, FLAG_ADDRESSES = 1 << 16,
     KNOWN_MUST = FLAG_PAGE_ALIGN | FLAG_MEMORY | FLAG_VIDEO,
-    INFO_MEMORY = 1 << 0, INFO_CMDLINE = 1 << 2, INFO_MODULES = 1 << 3, INFO_MMAP = 1 << 6, INFO_LOADER = 1 << 9,
+    INFO_MEMORY = 1 << 0, INFO_CMDLINE = 1 << 2, INFO_MODULES = 1 << 3, INFO_MMAP = 1 << 6,
+    INFO_LOADER = 1 << 9,
     INFO_BYTES = 128, MMAP_ENTRIES = 64, MMAP_ENTRY = 24, MODULE_ENTRY = 16,
     LOW_BOTTOM = 0x1000,            /* the ROM works below */
     LOW_PREFERRED = 0x10000,
@@ -34,7 +36,8 @@ typedef struct {
 static long find_header(const u8 *file, size_t bytes)
 {
     for (size_t at = 0; at + 12 <= bytes && at + 12 <= SEARCH; at += 4)
-        if (load32(file + at) == MAGIC && load32(file + at) + load32(file + at + 4) + load32(file + at + 8) == 0)
+        if (load32(file + at) == MAGIC &&
+            load32(file + at) + load32(file + at + 4) + load32(file + at + 8) == 0)
             return (long)at;
     return -1;
 }
@@ -102,7 +105,8 @@ static bool load_elf(Image *image, const u8 *file, size_t bytes, u64 low_ram, Er
         return error_set(err, "its ELF program headers lie outside of the file");
     u64 low = ~0ull, high = 0;
     for (const u8 *p = file + phoff; p < file + phoff + step * count; p += step) {
-        u32 offset = load32(p + 4), addr = load32(p + 12), in_file = load32(p + 16), in_memory = load32(p + 20);
+        u32 offset = load32(p + 4), addr = load32(p + 12), in_file = load32(p + 16);
+        u32 in_memory = load32(p + 20);
         if (load32(p) != PT_LOAD || !in_memory)
             continue;
         if (in_file > in_memory || offset > bytes || in_file > bytes - offset)
@@ -127,8 +131,8 @@ static bool load_elf(Image *image, const u8 *file, size_t bytes, u64 low_ram, Er
 }
 
 /* Modules behind the kernel, each on its own page; *addr[] where they begin. */
-static bool place_modules(BootPlan *plan, const Image *image, const BootModule *modules, int count, u64 low_ram,
-                          u32 *addr, Error *err)
+static bool place_modules(BootPlan *plan, const Image *image, const BootModule *modules, int count,
+                          u64 low_ram, u32 *addr, Error *err)
 {
     u64 first = ((image->high > 0x100000 ? image->high : 0x100000) + 0xfffull) & ~0xfffull, at = first;
 
@@ -146,7 +150,8 @@ static bool place_modules(BootPlan *plan, const Image *image, const BootModule *
         return error_set(err, "out of memory");
     for (int i = 0; i < count; i++)
         memcpy(data + (addr[i] - first), modules[i].data, modules[i].bytes);
-    plan->piece[plan->header.pieces++] = (BootPiece){ FW_CFG_INITRD_DATA, FW_CFG_INITRD_ADDR, FW_CFG_INITRD_SIZE,
+    plan->piece[plan->header.pieces++] = (BootPiece){ FW_CFG_INITRD_DATA, FW_CFG_INITRD_ADDR,
+                                                      FW_CFG_INITRD_SIZE,
                                                       (u32)first, data, (u32)(at - first) };
     return true;
 }
@@ -174,11 +179,11 @@ static u32 put_text(u8 *info, u32 *at, u32 base, const char *text)
     return addr;
 }
 
-static bool make_info(BootPlan *plan, const Image *image, const BootModule *modules, const u32 *module_addr, int count,
-                      const char *cmdline, Error *err)
+static bool make_info(BootPlan *plan, const Image *image, const BootModule *modules, const u32 *module_addr,
+                      int count, const char *cmdline, Error *err)
 {
-    size_t bytes = INFO_BYTES + MMAP_ENTRIES * MMAP_ENTRY + MODULE_ENTRY * (size_t)count + strlen(cmdline) + 1 +
-                   sizeof(loader_name);
+    size_t bytes = INFO_BYTES + MMAP_ENTRIES * MMAP_ENTRY + MODULE_ENTRY * (size_t)count + strlen(cmdline) +
+                   1 + sizeof(loader_name);
     for (int i = 0; i < count; i++)
         bytes += strlen(modules[i].cmdline) + 1;
     u32 base = low_place(image, bytes), list = INFO_BYTES + MMAP_ENTRIES * MMAP_ENTRY;
@@ -202,8 +207,8 @@ static bool make_info(BootPlan *plan, const Image *image, const BootModule *modu
     plan->header.info = base;
     plan->header.mmap = base + INFO_BYTES;
     plan->header.mmap_entries = MMAP_ENTRIES;
-    plan->piece[plan->header.pieces++] = (BootPiece){ FW_CFG_SETUP_DATA, FW_CFG_SETUP_ADDR, FW_CFG_SETUP_SIZE, base,
-                                                      info, (u32)bytes };
+    plan->piece[plan->header.pieces++] = (BootPiece){ FW_CFG_SETUP_DATA, FW_CFG_SETUP_ADDR,
+                                                      FW_CFG_SETUP_SIZE, base, info, (u32)bytes };
     return true;
 }
 
@@ -233,7 +238,8 @@ bool boot_plan_multiboot(BootPlan *plan, const u8 *file, size_t bytes, const cha
         goto out;
     }
     if (flags & 0xffff & ~KNOWN_MUST) {
-        error_set(err, "its multiboot header demands features that are not supported (flags %04x)", flags & 0xffff);
+        error_set(err, "its multiboot header demands features that are not supported (flags %04x)",
+                  flags & 0xffff);
         goto out;
     }
     if (flags & FLAG_VIDEO)
@@ -243,7 +249,8 @@ bool boot_plan_multiboot(BootPlan *plan, const u8 *file, size_t bytes, const cha
                                  : load_elf(&image, file, bytes, low_ram, err)))
         goto out;
     plan->header.entry = image.entry;
-    plan->piece[plan->header.pieces++] = (BootPiece){ FW_CFG_KERNEL_DATA, FW_CFG_KERNEL_ADDR, FW_CFG_KERNEL_SIZE,
+    plan->piece[plan->header.pieces++] = (BootPiece){ FW_CFG_KERNEL_DATA, FW_CFG_KERNEL_ADDR,
+                                                      FW_CFG_KERNEL_SIZE,
                                                       image.low, image.data, image.high - image.low };
     ok = place_modules(plan, &image, modules, count, low_ram, module_addr, err) &&
          make_info(plan, &image, modules, module_addr, count, line, err);

@@ -1,8 +1,9 @@
 /*
- * The board: an i440FX/PIIX3 PC with the power management of the PIIX4 (-M pc), or the same chips on an ISA bus (-M isapc).
+ * The board: an i440FX/PIIX3 PC with the power management of the PIIX4 (-M pc), or the same chips on an ISA
+ * bus (-M isapc).
  *
  *   00000000  RAM                  000a0000  video memory, or SMRAM while the CPU is in SMM
- *   000c0000  option ROMs and, in the last 128 KiB, the firmware; RAM over them as the host bridge's PAM registers say
+ *   000c0000  option ROMs, in the last 128 KiB the firmware; RAM over them as the host bridge says (PAM)
  *   00100000  RAM                  e0000000  PCI memory (the firmware places it)
  *   fec00000  I/O APIC             fee00000  local APIC
  *   ffee0000  the firmware's last 128 KiB once more: what a reset fetches while the A20 gate is closed
@@ -11,7 +12,8 @@
  *
  * isapc has no host bridge: c0000-fffff is RAM, the firmware is copied there at each reset.
  *
- * Sources: IBM PC/AT and PS/2 technical references; data sheets of the chips; SeaBIOS's documentation for CMOS and fw_cfg.
+ * Sources: IBM PC/AT and PS/2 technical references; data sheets of the chips; SeaBIOS's documentation for
+ * CMOS and fw_cfg.
  */
 #include "pc.h"
 
@@ -105,9 +107,10 @@ static void reset_machine(void *opaque, int n, bool level)
 }
 
 /*
- * The CPU's reset line, pulsed by the keyboard controller, port 92h and CF9h. Programs for the 286 come back to real mode
- * this way and leave a word for the firmware in CMOS 0Fh: that needs the CPU alone to be reset. Without one, it is somebody
- * who wants the machine restarted; the firmware would find that out and do it, in a detour, so it is done at once.
+ * The CPU's reset line, pulsed by the keyboard controller, port 92h and CF9h. Programs for the 286 come
+ * back to real mode this way and leave a word for the firmware in CMOS 0Fh: that needs the CPU alone to be
+ * reset. Without one, it is somebody who wants the machine restarted; the firmware would find that out and
+ * do it, in a detour, so it is done at once.
  */
 static void reset_cpu(void *opaque, int n, bool level)
 {
@@ -133,7 +136,8 @@ static bool a20_get(void *opaque)
     return cpu_get_a20(((Pc *)opaque)->cpu);
 }
 
-/* The four interrupt pins of a slot are wired to the router turned by one from slot to slot; slot 1 is the bridge's. */
+/* The four interrupt pins of a slot are wired to the router turned by one from slot to slot; slot 1 is the
+ * bridge's. */
 static int pirq_of(void *opaque, int slot, int pin)
 {
     (void)opaque;
@@ -171,7 +175,9 @@ static u8 *slurp_firmware(const Config *cfg, const char *name, size_t *bytes, Er
             return host_file_slurp(path, FIRMWARE_MAX, bytes, err);
     }
     if (!host_resource(name, &data, bytes)) {
-        error_set(err, "%s: there is no such firmware, neither as a file nor in a -L folder nor in the program", name);
+        error_set(err,
+                  "%s: there is no such firmware, neither as a file nor in a -L folder nor in the program",
+                  name);
         return NULL;
     }
     u8 *copy = malloc(*bytes + 1);
@@ -230,7 +236,8 @@ static void create_ram(Pc *pc)
 static void set_memory_cmos(Pc *pc)
 {
     u64 ram = pc->dev.m->cfg.ram_bytes;
-    u64 above_1m = (pc->low_ram - MIB) >> 10, above_16m = pc->low_ram > 16 * MIB ? (pc->low_ram - 16 * MIB) >> 16 : 0;
+    u64 above_1m = (pc->low_ram - MIB) >> 10;
+    u64 above_16m = pc->low_ram > 16 * MIB ? (pc->low_ram - 16 * MIB) >> 16 : 0;
     u64 above_4g = (ram - pc->low_ram) >> 16;
 
     if (above_1m > 0xffff)
@@ -271,7 +278,8 @@ static void set_drive_cmos(Pc *pc)
     u8 types = 0, translation[2] = { 0, 0 };
 
     rtc_set_cmos(pc->rtc, 0x10, (u8)(a << 4 | b));
-    rtc_set_cmos(pc->rtc, 0x14, (u8)(0x06 | (floppies ? 1 : 0) | (floppies > 1 ? 0x40 : 0)));   /* FPU, mouse */
+    /* FPU, mouse */
+    rtc_set_cmos(pc->rtc, 0x14, (u8)(0x06 | (floppies ? 1 : 0) | (floppies > 1 ? 0x40 : 0)));
     for (int i = 0; i < 4; i++) {
         if (!pc->ide[i] || blk_is_cdrom(pc->ide[i]) || !blk_has_medium(pc->ide[i]))
             continue;
@@ -282,7 +290,8 @@ static void set_drive_cmos(Pc *pc)
         /* Type 47, "user defined": geometry at 1Bh (first disk) or 24h. */
         types |= i ? 0x0f : 0xf0;
         u8 at = i ? 0x24 : 0x1b;
-        u8 user[9] = { (u8)g.cylinders, (u8)(g.cylinders >> 8), g.heads, 0xff, 0xff, (u8)(0xc0 | (g.heads > 8) << 3),
+        u8 user[9] = { (u8)g.cylinders, (u8)(g.cylinders >> 8), g.heads, 0xff, 0xff,
+                       (u8)(0xc0 | (g.heads > 8) << 3),
                        (u8)g.cylinders, (u8)(g.cylinders >> 8), g.sectors };
         rtc_set_cmos(pc->rtc, i ? 0x1a : 0x19, 47);
         for (int k = 0; k < 9; k++)
@@ -318,7 +327,8 @@ static void add_e820(Pc *pc)
 
 static bool configure_firmware(Pc *pc, Error *err)
 {
-    /* States S0 to S5: bit 7 says supported, the rest is the SUS_TYP that the tables shall name. Only S0 and S5. */
+    /* States S0 to S5: bit 7 says supported, the rest is the SUS_TYP that the tables shall name. Only S0
+     * and S5. */
     static const u8 system_states[6] = { 0x80, 0, 0, 0x01, 0x02, 0x80 };
     static const u8 uuid[16] = { 0 };
     Machine *m = pc->dev.m;
@@ -359,7 +369,8 @@ static const DriveConfig *drive_config(const Config *cfg, DriveIf iface, int ind
     return NULL;
 }
 
-/* Drive A and the CD-ROM of the second channel are there without a medium too, so that one can be put in later. */
+/* Drive A and the CD-ROM of the second channel are there without a medium too, so that one can be put in
+ * later. */
 static bool open_drives(Pc *pc, Error *err)
 {
     static const DriveConfig empty_floppy = { .iface = IF_FLOPPY, .index = 0, .used = true };
@@ -475,7 +486,8 @@ static bool add_device(Pc *pc, const char *spec, DebugCon **shared, Error *err)
                debug_exit_create(pc->dev.m, port, count, err);
     if (n == 12 && !strncmp(spec, "isa-debugcon", n))
         return add_debugcon(pc, spec, shared, err);
-    return error_set(err, "-device %.*s: no such device; there are isa-debug-exit and isa-debugcon", (int)n, spec);
+    return error_set(err, "-device %.*s: no such device; there are isa-debug-exit and isa-debugcon", (int)n,
+                     spec);
 }
 
 static bool add_devices(Pc *pc, Error *err)
@@ -544,7 +556,8 @@ static void show_pci(void *opaque, PrintFn *print, void *print_opaque)
 static void create_pci(Pc *pc)
 {
     Machine *m = pc->dev.m;
-    I440fxWiring wiring = { .ram = pc->ram, .cpu = pc->cpu, .hard_reset = pc->hard_reset, .init = pc->soft_reset,
+    I440fxWiring wiring = { .ram = pc->ram, .cpu = pc->cpu, .hard_reset = pc->hard_reset,
+                            .init = pc->soft_reset,
                             .route = pirq_of, .pirq = pirq_set, .opaque = pc };
     Irq isa[16];
 

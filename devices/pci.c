@@ -1,12 +1,15 @@
 /*
  * PCI bus 0: configuration space, base address registers, interrupt pins, bus mastering.
- * Source: PCI Local Bus Specification 2.1, chapter 6 (configuration space) and 3.2.2.3 (configuration cycles).
+ * Source: PCI Local Bus Specification 2.1, chapter 6 (configuration space) and 3.2.2.3 (configuration
+ * cycles).
  *
- * A register's writable bits stand in a mask per device; everything else follows from the stored bytes. A BAR is decoded
- * while its enable bit is set and its range lies whole in the space above 0. The topmost address is what sizing (all
- * ones) leaves in a BAR: such a range is not decoded, so that sizing with decoding on does not cover the firmware.
+ * A register's writable bits stand in a mask per device; everything else follows from the stored bytes. A
+ * BAR is decoded while its enable bit is set and its range lies whole in the space above 0. The topmost
+ * address is what sizing (all ones) leaves in a BAR: such a range is not decoded, so that sizing with
+ * decoding on does not cover the firmware.
  *
- * Not modelled: other buses, VGA palette snooping, parity, target and master aborts in the status register, 64-bit BARs.
+ * Not modelled: other buses, VGA palette snooping, parity, target and master aborts in the status register,
+ * 64-bit BARs.
  */
 #include "pci.h"
 
@@ -260,7 +263,8 @@ void pci_config_write(PciBus *bus, u8 devfn, u8 reg, u32 value, unsigned size)
         u8 *byte = &dev->s->config[reg + i];
         *byte = (u8)((*byte & ~mask) | (value >> 8 * i & mask));
     }
-    if (touches(reg, size, REG_COMMAND, 2) || touches(reg, size, REG_BAR0, 24) || touches(reg, size, REG_ROM, 4))
+    if (touches(reg, size, REG_COMMAND, 2) || touches(reg, size, REG_BAR0, 24) ||
+        touches(reg, size, REG_ROM, 4))
         bars_update(dev);
     if (dev->config_written)
         dev->config_written(dev, reg, size);
@@ -308,12 +312,14 @@ static const char *class_name(u16 class_code)
 
 static void info_bar(const PciDevice *dev, int i, void (*print)(void *, const char *), void *opaque)
 {
-    static const char *const kinds[] = { "", "I/O ports", "32-bit memory", "32-bit prefetchable memory", "ROM" };
+    static const char *const kinds[] = { "", "I/O ports", "32-bit memory", "32-bit prefetchable memory",
+                                         "ROM" };
     const PciBar *bar = &dev->bar[i];
     u32 addr = load32(dev->s->config + bar_reg(i)) & ~(bar->size - 1);
     char line[120];
 
-    snprintf(line, sizeof(line), "      BAR%d: %s at 0x%0*x [0x%x]%s", i, kinds[bar->kind], bar->kind == BAR_IO ? 4 : 8,
+    snprintf(line, sizeof(line), "      BAR%d: %s at 0x%0*x [0x%x]%s", i, kinds[bar->kind],
+             bar->kind == BAR_IO ? 4 : 8,
              addr, addr + (bar->size - 1), dev->map_active[i] ? "" : " (not decoded)");
     print(opaque, line);
 }
@@ -329,7 +335,8 @@ void pci_info(PciBus *bus, void (*print)(void *opaque, const char *line), void *
         const u8 *c = dev->s->config;
         snprintf(line, sizeof(line), "  Bus  0, device %3d, function %d:", devfn >> 3, devfn & 7);
         print(opaque, line);
-        snprintf(line, sizeof(line), "    %s: PCI device %04x:%04x (%s)", class_name(load16(c + REG_SUBCLASS)),
+        snprintf(line, sizeof(line), "    %s: PCI device %04x:%04x (%s)",
+                 class_name(load16(c + REG_SUBCLASS)),
                  load16(c + REG_VENDOR), load16(c + REG_DEVICE), dev->dev.id);
         print(opaque, line);
         if (c[REG_INT_PIN]) {

@@ -3,9 +3,10 @@
  *
  *   PIRQRC[A:D] 60h-63h:  7 disable | 3-0 ISA interrupt (3-7, 9-12, 14, 15; others are reserved)
  *
- * What lies on the ISA bus behind it (interrupt controllers with ELCR, timers, DMA, NMI, port 92h, reset control CF9h) are
- * chips of their own; the IDE function is ide.c, power management piix4_pm.c.
- * Not modelled: the registers for timing, chip selects, motherboard DMA and SMI of this function keep what is written.
+ * What lies on the ISA bus behind it (interrupt controllers with ELCR, timers, DMA, NMI, port 92h, reset
+ * control CF9h) are chips of their own; the IDE function is ide.c, power management piix4_pm.c.
+ * Not modelled: the registers for timing, chip selects, motherboard DMA and SMI of this function keep what
+ * is written.
  */
 #include "piix3.h"
 

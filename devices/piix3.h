@@ -1,5 +1,6 @@
 /*
- * 82371SB (PIIX3), function 0: PCI to ISA bridge with the PCI interrupt router. Machine lock held for every call.
+ * 82371SB (PIIX3), function 0: PCI to ISA bridge with the PCI interrupt router. Machine lock held for every
+ * call.
  * Source: Intel 82371FB/82371SB data sheet, order 290550, section 2.2.
  */
 #ifndef DEVICES_PIIX3_H

@@ -1,6 +1,6 @@
 /*
- * 82371AB (PIIX4), function 3: power management. Source: Intel data sheet, order 290562, chapters 7 and 11; the event
- * and control blocks as the ACPI specification 1.0, section 4.7, names them.
+ * 82371AB (PIIX4), function 3: power management. Source: Intel data sheet, order 290562, chapters 7 and 11;
+ * the event and control blocks as the ACPI specification 1.0, section 4.7, names them.
  *
  * PM I/O space, at PMBA (40h) while PMREGMISC (80h) bit 0 is set:
  *   00h PMSTS    15 RSM | 10 RTC | 8 PWRBTN | 5 GBL | 4 BM | 0 TMROF       a 1 clears
@@ -10,13 +10,14 @@
  * SMBus I/O space, at SMBBA (90h) while SMBHSTCFG (D2h) bit 0 is set.
  * B2h APMC: a write pulses SMI# while DEVACTB (58h) bit 25, APMC_EN, is set. B3h APMS: a byte to pass on.
  *
- * Two things the chip of a real board leaves to its firmware's SMI handler are done here, because SeaBIOS expects them of
- * its board: APMC values F1h and F0h switch SCI_EN on and off (ACPI enable and disable), and the general-purpose event
- * block that its tables name at AFE0h is there, without an event ever in it.
+ * Two things the chip of a real board leaves to its firmware's SMI handler are done here, because SeaBIOS
+ * expects them of its board: APMC values F1h and F0h switch SCI_EN on and off (ACPI enable and disable),
+ * and the general-purpose event block that its tables name at AFE0h is there, without an event ever in it.
  *
- * SUS_TYP 0 with SUS_EN turns the power off, and so does the power button while ACPI mode is off, as on an ATX board.
- * Not modelled: suspend states (the firmware is told not to offer them), device monitors, clock control; the SMBus has no
- * slaves: each transfer ends with "no acknowledge".
+ * SUS_TYP 0 with SUS_EN turns the power off, and so does the power button while ACPI mode is off, as on an
+ * ATX board.
+ * Not modelled: suspend states (the firmware is told not to offer them), device monitors, clock control;
+ * the SMBus has no slaves: each transfer ends with "no acknowledge".
  */
 #include "piix4_pm.h"
 
@@ -28,12 +29,14 @@ enum {
     PM_PORTS = 64, SMB_PORTS = 16, GPE_BASE = 0xafe0, GPE_PORTS = 4, APM_BASE = 0xb2,
 };
 enum {
-    PM_TMROF = 1 << 0, PM_BM = 1 << 4, PM_GBL = 1 << 5, PM_PWRBTN = 1 << 8, PM_RTC = 1 << 10, PM_RSM = 1 << 15,
+    PM_TMROF = 1 << 0, PM_BM = 1 << 4, PM_GBL = 1 << 5, PM_PWRBTN = 1 << 8, PM_RTC = 1 << 10,
+    PM_RSM = 1 << 15,
     PM_STATUS_BITS = PM_TMROF | PM_BM | PM_GBL | PM_PWRBTN | PM_RTC | PM_RSM,
     PM_ENABLE_BITS = PM_TMROF | PM_GBL | PM_PWRBTN | PM_RTC,
     SCI_EN = 1 << 0, SUS_EN = 1 << 13, SUS_TYP_SHIFT = 10, CONTROL_BITS = 0x1c03,
     APMC_ACPI_ON = 0xf1, APMC_ACPI_OFF = 0xf0,
-    SMB_STATUS = 0, SMB_CONTROL = 2, SMB_START = 0x40, SMB_INTR = 0x02, SMB_DEV_ERR = 0x04, SMB_CLEARABLE = 0x1e,
+    SMB_STATUS = 0, SMB_CONTROL = 2, SMB_START = 0x40, SMB_INTR = 0x02, SMB_DEV_ERR = 0x04,
+    SMB_CLEARABLE = 0x1e,
 };
 #define APMC_EN (1u << 25)
 #define PM_TIMER_HZ 3579545u

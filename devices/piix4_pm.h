@@ -1,5 +1,6 @@
 /*
- * 82371AB (PIIX4), function 3: power management, PM timer, SMI command port, SMBus. Machine lock held for every call.
+ * 82371AB (PIIX4), function 3: power management, PM timer, SMI command port, SMBus. Machine lock held for
+ * every call.
  * Source: Intel 82371AB data sheet, order 290562, chapter 11.
  */
 #ifndef DEVICES_PIIX4_PM_H

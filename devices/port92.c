@@ -4,8 +4,9 @@
  *
  *   92h:  1 FAST_A20 | 0 FAST_INIT (rising edge resets the CPU)      the other bits keep what is written
  *
- * Bit 1 reads as the A20 gate is, whoever set it last: this port and the keyboard controller drive one gate here, where
- * the chip ORs them. The keyboard controller's side is on after power-on, and an OR would make this port powerless.
+ * Bit 1 reads as the A20 gate is, whoever set it last: this port and the keyboard controller drive one gate
+ * here, where the chip ORs them. The keyboard controller's side is on after power-on, and an OR would make
+ * this port powerless.
  */
 #include "port92.h"
 

@@ -1,10 +1,12 @@
 /*
- * Boot ROM of -kernel: an option ROM whose bootstrap entry fetches the pieces of a kernel by fw_cfg DMA and starts it.
- * What goes where was decided on the host (loader.c, struct BootHeader in loader.h); the ROM reads that plan first.
- * Sources: PnP BIOS Specification 1.0A (option ROM header), fw_cfg specification, Linux boot protocol, Multiboot 0.6.96.
+ * Boot ROM of -kernel: an option ROM whose bootstrap entry fetches the pieces of a kernel by fw_cfg DMA and
+ * starts it. What goes where was decided on the host (loader.c, struct BootHeader in loader.h); the ROM
+ * reads that plan first.
+ * Sources: PnP BIOS Specification 1.0A (option ROM header), fw_cfg specification, Linux boot protocol,
+ * Multiboot 0.6.96.
  *
- * Assemble:  x86_64-w64-mingw32-gcc -c boot.S -o boot.o && x86_64-w64-mingw32-objcopy -O binary -j .text boot.o boot.bin
- * Checksums are filled in by loader.c.
+ * Assemble:  x86_64-w64-mingw32-gcc -c boot.S -o boot.o && x86_64-w64-mingw32-objcopy -O binary -j .text
+ * boot.o boot.bin Checksums are filled in by loader.c.
  *
  * Low memory while it works:  600 a DMA descriptor, then GDTR | 620 the plan | ff0 stack, downwards
  */
@@ -15,7 +17,8 @@
 #define PLAN_KEY    0x8010
 
 /* Big-endian, as fw_cfg wants it. */
-#define SWAP32(x)   ((((x) & 0xff) << 24) | (((x) & 0xff00) << 8) | (((x) >> 8) & 0xff00) | (((x) >> 24) & 0xff))
+#define SWAP16(x)   ((((x) & 0xff) << 8) | (((x) >> 8) & 0xff))
+#define SWAP32(x)   ((SWAP16(x) << 16) | SWAP16((x) >> 16))
 
 /* struct BootHeader */
 #define KIND        PLAN
@@ -119,7 +122,7 @@ failed:
     jmp 1b
 2:  int $0x18                           /* the firmware tries the next device */
 
-/* The set-up code runs from offset 20h of the segment behind its first sector, with all segments on that sector. */
+/* The set-up code runs from 200h of its segment, which all segment registers but CS name. */
 linux:
     movl STACK_TOP, %ecx
     movl ENTRY, %eax
