@@ -30,7 +30,8 @@
 
 enum {                              /* register numbers: offset / 16 */
     R_ID = 0x02, R_VERSION = 0x03, R_TPR = 0x08, R_APR = 0x09, R_PPR = 0x0a, R_EOI = 0x0b, R_LDR = 0x0d,
-    R_DFR = 0x0e, R_SVR = 0x0f, R_ISR = 0x10, R_TMR = 0x18, R_IRR = 0x20, R_ESR = 0x28, R_ICR_LOW = 0x30, R_ICR_HIGH = 0x31,
+    R_DFR = 0x0e, R_SVR = 0x0f, R_ISR = 0x10, R_TMR = 0x18, R_IRR = 0x20, R_ESR = 0x28, R_ICR_LOW = 0x30,
+    R_ICR_HIGH = 0x31,
     R_LVT = 0x32, R_TIMER_INIT = 0x38, R_TIMER_NOW = 0x39, R_TIMER_DIVIDE = 0x3e,
 };
 enum { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_COUNT };
