@@ -115,6 +115,8 @@ static void decode_modrm(Insn *n, Reader *r, int seg_override)
     n->mod = modrm >> 6;
     n->reg = modrm >> 3 & 7;
     n->rm = modrm & 7;
+    if (n->map == MAP_0F && n->opcode >= 0x20 && n->opcode <= 0x23)
+        n->mod = 3;                     /* MOV to and from control and debug registers: mod is ignored */
     if (n->mod == 3)
         return;
     if (n->addr32)

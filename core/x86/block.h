@@ -1,0 +1,106 @@
+/*
+ * Translation blocks: where they are, who jumps to whom, which guest bytes they were made from. vCPU thread only.
+ *
+ * A block's key is (arena page, offset, EIP, context); a context is a number for (mode, CS base, CS limit). EIPs stand in the code as
+ * immediates. Blocks, their exits and side tables lie in a bump arena beside the code; both are dropped whole when full.
+ *
+ * The jump cache is what translated code itself looks into at indirect jumps: indexed by the low 16 bits of EIP.
+ */
+#ifndef X86_BLOCK_H
+#define X86_BLOCK_H
+
+#include "insn.h"
+
+enum {
+    CODE_CACHE_BYTES = 64 << 20,
+    BLOCK_ARENA_BYTES = 64 << 20,
+    BLOCK_MAX_CODE = 64 << 10,          /* no block's code is longer */
+    BLOCK_MAX_INSNS = 64,
+    BLOCK_MAX_EXITS = 24,
+    JUMP_CACHE_SIZE = 1 << 16,
+};
+
+/* A direct jump out of a block. Not linked: `patch` leads to the stub. */
+typedef struct Exit {
+    u32 eip;
+    u32 pad;
+    u8 *patch;                          /* rel32 of the jump */
+    u8 *stub;
+    u8 *page_imm;                       /* cross-page jumps: -(arena page + 1) that the check adds; else NULL */
+    struct Block *from, *to;
+    struct Exit *next_incoming;
+} Exit;
+
+/* Where a host fault may happen, and which guest instruction that is. */
+typedef struct { u32 host_offset, eip; } FaultEntry;
+
+struct Block {
+    u32 eip, context;
+    u32 page, page2;                    /* page2: MEM_NO_PAGE unless its only instruction crosses the page */
+    u16 offset, bytes;                  /* of the guest code; bytes may go past the page's end */
+    u16 exit_count, fault_count;
+    bool dead;
+    bool unlinked;                      /* never chained to: crosses a page, single step, or runs once */
+    bool once;                          /* code from outside memory: not in any table */
+    u8 *code;
+    u32 code_bytes, insn_count;
+    Block *hash_next, *page_next, *page2_next;
+    Exit *exits, *incoming;
+    FaultEntry *faults;
+};
+
+/* Read by translated code: the order and sizes are known to thunk.c. key: minus (context << 32 | eip). */
+typedef struct {
+    u64 negative_key;
+    u32 linear_page;
+    u32 negative_page;                  /* minus (arena page + 1) */
+    u8 *code;
+} JumpCacheEntry;
+
+enum {
+    STAT_BLOCKS, STAT_INSNS, STAT_GUEST_BYTES, STAT_HOST_BYTES, STAT_KILLED, STAT_DROPS, STAT_LOOKUPS, STAT_LINKS,
+    STAT_EXIT_LINK, STAT_EXIT_OTHER, STAT_FAULTS, STAT_HOST_FAULTS, STAT_SERVICES, STAT_STORES_TO_CODE,
+};
+
+/* Thunks: the code between translated code and C, made once by thunk.c. */
+typedef struct {
+    void (HELPER *enter)(Cpu *cpu, const u8 *code);
+    u8 *helper, *prepare, *commit, *indirect, *link, *exit, *host_fault;
+} Thunks;
+
+typedef struct { u32 mode, cs_base, cs_limit; u32 next; } Context;
+enum { MAX_CONTEXTS = 4096, CONTEXT_HASH = 1024, BLOCK_HASH = 1 << 16 };
+
+struct BlockCache {
+    u8 *code, *code_end, *code_next, *code_first;   /* code_first: behind the thunks */
+    u8 *arena, *arena_next;
+    Thunks thunk;
+    JumpCacheEntry *jump_cache;
+    Block **hash;
+    Block **page_blocks;                /* by arena page */
+    u64 *granules;                      /* by arena page: 64-byte pieces that hold translated code */
+    Block **by_address;                 /* in order of their code: for host faults */
+    u32 block_count, block_capacity;
+    Context context[MAX_CONTEXTS];
+    u32 context_hash[CONTEXT_HASH];     /* first of a chain, 0: none */
+    u32 context_count;                  /* number 0 is not used */
+    u32 context_now;
+    bool drop_pending;                  /* all blocks are dead; memory is reused at the next translation */
+    u32 fault_vector;                   /* of the host fault at work */
+};
+
+/* cpu->scratch: what translated code and thunks keep there. */
+enum { SCRATCH_R10, SCRATCH_LINK, SCRATCH_CONTEXT, SCRATCH_JUMP_CACHE };
+
+bool blocks_create(Cpu *cpu, Error *err);
+void blocks_destroy(Cpu *cpu);
+u32 blocks_context(Cpu *cpu);           /* of the CPU as it stands */
+Block *blocks_find(BlockCache *bc, u32 page, u32 offset, u32 eip, u32 context);
+void blocks_begin(Cpu *cpu);            /* before a translation: makes room */
+void *blocks_alloc(BlockCache *bc, size_t bytes);
+void blocks_add(Cpu *cpu, Block *b);
+void blocks_link(Cpu *cpu, Exit *e, Block *to);
+Block *blocks_at(BlockCache *bc, const u8 *host_pc);
+void thunks_make(Cpu *cpu);             /* thunk.c */
+
+#endif

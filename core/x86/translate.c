@@ -1,0 +1,322 @@
+/*
+ * The translator's driver: decodes a block within one guest page, finds which flags are wanted where, has each instruction translated,
+ * and makes the exits. See translate.h; the instructions themselves are in translate_op.c.
+ *
+ * A block goes on behind conditional jumps that aren't taken. It ends at other transfers, at the page's end, after 64 instructions,
+ * before an instruction that crosses the page. One that crosses is a block of its own that the dispatcher checks each time.
+ */
+#include "helpers.h"
+#include "translate.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* ---- exits ---- */
+
+static void leave_unlinked(Tr *t, u32 eip)
+{
+    emit_store_imm32(&t->c, CPU_FIELD(s.eip), eip);
+    emit_jmp_to(&t->c, t->cpu->blocks->thunk.exit);
+}
+
+static bool same_page(const Tr *t, u32 eip) { return (t->cs_base + eip) >> PAGE_SHIFT == t->linear_page; }
+static bool linkable(const Tr *t, u32 eip)
+{
+    return !t->b->unlinked && eip <= t->cs_limit && t->exit_count < BLOCK_MAX_EXITS;
+}
+
+static ExitGlue *new_exit(Tr *t, u32 eip, u8 *patch)
+{
+    ExitGlue *g = &t->glue[t->exit_count];
+    *g = (ExitGlue){ 0 };
+    t->exit[t->exit_count++] = (Exit){ .eip = eip, .patch = patch };
+    return g;
+}
+
+/* Flags stay: the poll and the page check use jrcxz, with ECX parked in r9. */
+void emit_exit(Tr *t, const Insn *n, u32 eip)
+{
+    Code *c = &t->c;
+    if (!linkable(t, eip)) {
+        leave_unlinked(t, eip);
+        return;
+    }
+    bool poll = eip <= n->eip, cross = !same_page(t, eip);
+    u8 *unpolled = NULL, *mismatch = NULL, *page_imm = NULL, *ok;
+    if (poll || cross)
+        emit_mov64(c, R9, RCX);
+    if (poll) {
+        emit_load32(c, RCX, CPU_FIELD(attention));
+        ok = emit_short(c, OP_JRCXZ);
+        emit_mov64(c, RCX, R9);
+        unpolled = emit_jmp(c);
+        emit_here8(c, ok);
+    }
+    if (cross) {
+        u32 page = (t->cs_base + eip) >> PAGE_SHIFT;
+        emit_load32(c, RCX, mem_base(R14, (s32)(offsetof(TlbSet, exec) + 4 * page)));
+        emit_lea32(c, RCX, mem_base(RCX, 0x7fffffff));
+        page_imm = c->p - 4;
+        ok = emit_short(c, OP_JRCXZ);
+        emit_mov64(c, RCX, R9);
+        mismatch = emit_jmp(c);
+        emit_here8(c, ok);
+    }
+    if (poll || cross)
+        emit_mov64(c, RCX, R9);
+    ExitGlue *g = new_exit(t, eip, emit_jmp(c));
+    t->exit[t->exit_count - 1].page_imm = page_imm;
+    g->unpolled = unpolled;
+    g->mismatch = mismatch;
+}
+
+void emit_jcc_exit(Tr *t, const Insn *n, unsigned cc, u32 eip)
+{
+    Code *c = &t->c;
+    if (linkable(t, eip) && eip > n->eip && same_page(t, eip)) {
+        new_exit(t, eip, emit_jcc(c, cc));
+        return;
+    }
+    if (eip <= n->eip) {                            /* likely a loop: the taken way runs straight on */
+        u8 *over = emit_short(c, OP_JCC8 | (cc ^ 1));
+        emit_exit(t, n, eip);
+        emit_here8(c, over);
+        return;
+    }
+    assert(t->side_count < BLOCK_MAX_EXITS);
+    t->side[t->side_count].at = emit_jcc(c, cc);
+    t->side[t->side_count].n = n;
+    t->side[t->side_count++].eip = eip;
+}
+
+static void emit_side_exits(Tr *t)
+{
+    for (unsigned i = 0; i < t->side_count; i++) {
+        emit_here32(&t->c, t->side[i].at);
+        emit_exit(t, t->side[i].n, t->side[i].eip);
+    }
+}
+
+static void emit_stubs(Tr *t)
+{
+    BlockCache *bc = t->cpu->blocks;
+    Block *b = t->b;
+    b->exit_count = (u16)t->exit_count;
+    b->exits = blocks_alloc(bc, sizeof *b->exits * (t->exit_count + 1));
+    for (unsigned i = 0; i < t->exit_count; i++) {
+        Exit *e = &b->exits[i];
+        *e = t->exit[i];
+        e->from = b;
+        e->stub = t->c.p;
+        patch32(e->patch, e->stub);
+        if (t->glue[i].mismatch)
+            patch32(t->glue[i].mismatch, e->stub);
+        emit_mov_imm64(&t->c, R10, (u64)(uintptr_t)e);
+        emit_jmp_to(&t->c, bc->thunk.link);
+        if (t->glue[i].unpolled) {
+            emit_here32(&t->c, t->glue[i].unpolled);
+            leave_unlinked(t, e->eip);
+        }
+    }
+}
+
+/* ---- decoding ---- */
+
+/* What the mode makes of an instruction that would otherwise be translated; NULL: nothing. */
+static X86Helper *trap_of(const Tr *t, const InsnRow *row)
+{
+    u32 mode = t->mode;
+    if (!insn_has_feature(t->cpu, row->feature))
+        return helper_ud;
+    if (row->props & P_FPU && mode & (MODE_EM | MODE_TS))
+        return helper_nm;
+    if (row->props & P_WAIT && (mode & (MODE_MP | MODE_TS)) == (MODE_MP | MODE_TS))
+        return helper_nm;
+    if (row->props & P_SSE && (mode & MODE_EM || !(mode & MODE_OSFXSR)))
+        return helper_ud;
+    if (row->props & P_MMX && mode & MODE_EM)
+        return helper_ud;
+    if (row->props & (P_MMX | P_SSE) && mode & MODE_TS)
+        return helper_nm;
+    return NULL;
+}
+
+/* Judges a decoded instruction; true: the block ends behind it. */
+static bool accept(Tr *t, Insn *n, DecodeResult r)
+{
+    if (r == DECODE_LONG || (u64)n->eip + n->len - 1 > t->cs_limit)
+        t->raise = helper_gp;
+    else if (r == DECODE_UD)
+        t->raise = helper_ud;
+    else
+        t->raise = trap_of(t, n->row);
+    if (t->raise)
+        n->row = NULL;
+    t->count++;
+    return t->raise || n->row->props & P_END || n->row->action == A_JMP || n->row->action == A_CALL;
+}
+
+static u32 decode_page(Tr *t, const u8 *code, unsigned avail, u32 eip)
+{
+    unsigned pos = 0, max = t->mode & MODE_STEP ? 1 : BLOCK_MAX_INSNS;
+    unsigned jumps = 0;
+    while (t->count < max && pos < avail && jumps < BLOCK_MAX_EXITS - 2) {
+        Insn *n = &t->insn[t->count];
+        DecodeResult r = insn_decode(n, code + pos, avail - pos, eip, t->mode & MODE_CS32);
+        if (r == DECODE_SHORT)
+            break;
+        if (t->count > 0 && (u64)eip + n->len - 1 > t->cs_limit)
+            break;
+        pos += n->len;
+        eip += n->len;
+        if (accept(t, n, r))
+            break;
+        jumps += n->row->action == A_JCC;
+    }
+    return pos;
+}
+
+/* ---- flags ---- */
+
+static u16 flags_written(const Insn *n)
+{
+    const InsnRow *row = n->row;
+    if (row->props & P_COUNT) {
+        bool by_imm = row->b == Ib || row->c == Ib;
+        if (!by_imm || (n->imm & 31) == 0)
+            return 0;
+    }
+    return row->written | row->undefined;
+}
+
+static void find_live_flags(Tr *t)
+{
+    u16 live = FLAGS_ARITH;
+    for (unsigned i = t->count; i-- > 0; ) {
+        const Insn *n = &t->insn[i];
+        if (!n->row || n->row->props & P_END || n->row->action == A_JCC)
+            live = FLAGS_ARITH;
+        t->live[i] = live;
+        if (n->row)
+            live = (u16)((live & ~flags_written(n)) | n->row->read);
+    }
+}
+
+/* ---- the whole ---- */
+
+static void begin(Tr *t, Cpu *cpu, u32 page, u32 context)
+{
+    blocks_begin(cpu);
+    BlockCache *bc = cpu->blocks;
+    Block *b = blocks_alloc(bc, sizeof *b);
+    t->cpu = cpu;
+    t->b = b;
+    t->c.p = bc->code_next;
+    t->mode = cpu->mode;
+    t->cs_base = cpu->s.seg[CS].base;
+    t->cs_limit = cpu->s.seg[CS].limit;
+    t->linear_page = (t->cs_base + cpu->s.eip) >> PAGE_SHIFT;
+    t->count = t->cold_count = t->exit_count = t->side_count = t->fault_count = 0;
+    t->raise = NULL;
+    b->eip = cpu->s.eip;
+    b->context = context;
+    b->page = page;
+    b->page2 = MEM_NO_PAGE;
+    b->offset = (u16)((t->cs_base + cpu->s.eip) & PAGE_MASK);
+    b->code = t->c.p;
+    b->unlinked = (t->mode & MODE_STEP) != 0;
+}
+
+static bool falls_through(const Insn *n)
+{
+    if (!n->row)
+        return false;
+    switch (n->row->action) {
+    case A_JMP: case A_JMPI: case A_CALL: case A_CALLI: case A_RET: case A_LOOP: return false;
+    default: return true;
+    }
+}
+
+static Block *finish(Tr *t)
+{
+    BlockCache *bc = t->cpu->blocks;
+    Block *b = t->b;
+    find_live_flags(t);
+    for (unsigned i = 0; i < t->count; i++)
+        translate_insn(t, &t->insn[i], t->live[i]);
+    const Insn *last = &t->insn[t->count - 1];
+    if (falls_through(last))
+        emit_exit(t, last, last->eip + last->len);
+    emit_cold(t);
+    emit_side_exits(t);
+    emit_stubs(t);
+    b->code_bytes = (u32)(t->c.p - b->code);
+    assert(b->code_bytes <= BLOCK_MAX_CODE);
+    b->insn_count = t->count;
+    b->fault_count = (u16)t->fault_count;
+    b->faults = blocks_alloc(bc, sizeof *b->faults * (t->fault_count + 1));
+    memcpy(b->faults, t->fault, sizeof *b->faults * t->fault_count);
+    bc->code_next = (u8 *)(((uintptr_t)t->c.p + 15) & ~(uintptr_t)15);
+    blocks_add(t->cpu, b);
+    return b;
+}
+
+/* Fetches byte by byte, as far as the instruction needs: the first page may be anywhere, the second is looked at only if needed. */
+static DecodeResult fetch_one(Tr *t, Insn *n, u8 *bytes)
+{
+    Cpu *cpu = t->cpu;
+    u32 linear = t->cs_base + cpu->s.eip, have = 0, page = 0;
+    u8 *at = NULL;
+    u64 phys = 0;
+    for (;;) {
+        DecodeResult r = insn_decode(n, bytes, have, cpu->s.eip, t->mode & MODE_CS32);
+        if (r != DECODE_SHORT)
+            return r;
+        u32 next = linear + have;
+        if (have == 0 || (next & PAGE_MASK) == 0) {
+            at = tlb_fill(cpu, next, ACC_EXEC, &phys);
+            page = next;
+        }
+        if (at) {
+            bytes[have] = at[next - page];
+        } else {
+            machine_lock(cpu->m);
+            bytes[have] = (u8)mem_bus_read(cpu->mem, phys + (next - page), 1);
+            machine_unlock(cpu->m);
+        }
+        have++;
+    }
+}
+
+Block *translate(Cpu *cpu, u32 page, u32 context)
+{
+    Tr t;
+    u8 bytes[16];
+    u32 offset = (cpu->s.seg[CS].base + cpu->s.eip) & PAGE_MASK;
+    begin(&t, cpu, page, context);
+    u32 used = decode_page(&t, cpu->arena + ((u64)page << PAGE_SHIFT) + offset, PAGE_SIZE - offset, cpu->s.eip);
+    if (!t.count) {
+        DecodeResult r = fetch_one(&t, &t.insn[0], bytes);
+        u32 page2 = tlb_exec_page(cpu, (t.linear_page + 1) << PAGE_SHIFT);
+        if (!page2)
+            t.b->once = true;                       /* its second half comes from outside memory */
+        t.b->page2 = page2 - 1;
+        t.b->unlinked = true;
+        accept(&t, &t.insn[0], r);
+        used = t.insn[0].len;
+    }
+    t.b->bytes = (u16)used;
+    return finish(&t);
+}
+
+Block *translate_once(Cpu *cpu, u32 context)
+{
+    Tr t;
+    u8 bytes[16];
+    begin(&t, cpu, MEM_NO_PAGE, context);
+    t.b->once = t.b->unlinked = true;
+    DecodeResult r = fetch_one(&t, &t.insn[0], bytes);
+    accept(&t, &t.insn[0], r);
+    t.b->bytes = t.insn[0].len;
+    return finish(&t);
+}

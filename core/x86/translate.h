@@ -1,0 +1,80 @@
+/*
+ * The translator: guest code -> host code, one block at a time. See x86.h for the conventions of translated code.
+ */
+#ifndef X86_TRANSLATE_H
+#define X86_TRANSLATE_H
+
+#include "block.h"
+#include "emit.h"
+
+typedef struct Tr Tr;
+
+/* Where the guest goes on when a store killed translated code: a constant, or what r10 holds. */
+typedef struct { bool in_r10; u32 eip; } NextEip;
+
+/* One access to guest memory: its address, and what to do with it. body() is emitted twice: in line, and out of line for the slow
+ * path; `at` is the host address. It may use r10 and must leave r8 and r9 alone until its access is done. */
+typedef struct {
+    const Insn *n;
+    Mem ea;                 /* offset in the segment, in host registers */
+    bool wrap16;            /* the offset wraps at 64 KiB */
+    bool xlat;              /* ea is EBX + AL */
+    u8 seg, size, kind;     /* kind: 1 read, 2 write, 3 both */
+    bool aligned;           /* 16-byte operand that must be aligned */
+    bool flags_live;        /* guest flags must survive the check */
+    NextEip next;
+    void (*body)(Tr *t, const Insn *n, Mem at);
+} Access;
+
+typedef struct {
+    Access a;
+    u8 *to_slow[4];         /* rel32s */
+    u8 *to_unaligned;       /* rel32 or NULL */
+    u8 *hot;                /* in-line body: where an unaligned access within a page goes back to */
+    u8 *resume;
+    u8 slow_count;
+} Cold;
+
+/* rel32s of an exit's checks, or NULL: attention (leaves without link), page (leaves through the stub). */
+typedef struct { u8 *unpolled, *mismatch; } ExitGlue;
+
+struct Tr {
+    Code c;
+    Cpu *cpu;
+    Block *b;
+    u32 mode, cs_base, cs_limit;
+    u32 linear_page;        /* of the block's first byte */
+    X86Helper *raise;       /* the last instruction is one that only raises: by this helper */
+    unsigned count;
+    Insn insn[BLOCK_MAX_INSNS];
+    u16 live[BLOCK_MAX_INSNS];      /* flags wanted after the instruction */
+    Cold cold[BLOCK_MAX_INSNS * 2];
+    unsigned cold_count;
+    Exit exit[BLOCK_MAX_EXITS];
+    ExitGlue glue[BLOCK_MAX_EXITS];
+    unsigned exit_count;
+    struct { u8 *at; const Insn *n; u32 eip; } side[BLOCK_MAX_EXITS];  /* conditional jumps whose exit is out of line */
+    unsigned side_count;
+    FaultEntry fault[BLOCK_MAX_INSNS * 2];
+    unsigned fault_count;
+};
+
+/* Translates what stands at s.eip; page: its arena page. Raises #PF for a second page that isn't there. */
+Block *translate(Cpu *cpu, u32 page, u32 context);
+/* The same from outside memory (MMIO, holes): one instruction, run once. */
+Block *translate_once(Cpu *cpu, u32 context);
+
+/* translate_op.c */
+void translate_insn(Tr *t, const Insn *n, u16 live_after);
+void emit_access(Tr *t, Access a);
+void emit_cold(Tr *t);
+void emit_helper(Tr *t, const Insn *n, X86Helper *fn);
+X86Helper *insn_helper(const InsnRow *row);
+
+/* translate.c: leaves the block towards a constant EIP, checked and linkable. */
+void emit_exit(Tr *t, const Insn *n, u32 eip);
+void emit_jcc_exit(Tr *t, const Insn *n, unsigned cc, u32 eip);
+
+static inline unsigned host_reg(unsigned guest) { return guest == ESP ? R12 : guest; }
+
+#endif

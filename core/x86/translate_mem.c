@@ -1,0 +1,159 @@
+/*
+ * Guest memory operands: the check in line, the slow path out of line. See "Memory" in translate.h's Access and x86.h.
+ *
+ *     lea   r8d, ea                      offset in the segment
+ *     cmp   r8d, limit; ja slow; add r8d, base        only where the segment isn't flat
+ *     mov   r9d, r8d; shr r9d, 12
+ *     mov   r9, [r14 + table + r9 * 8]   host minus guest address, 0: slow
+ *     test  r9, r9; jz slow
+ *     test  r8b, size - 1; jnz unaligned comes back if it stays in the page
+ *     op    [r9 + r8]
+ *
+ * The slow path is "prepare, do, commit" (access_prepare() in x86.h) and holds a second copy of the instruction. Where guest flags must
+ * survive the check they wait in EAX, and EAX in r11. r13 is scratch on the unaligned path.
+ */
+#include "run.h"
+#include "translate.h"
+
+#include <assert.h>
+
+static void emit_ea(Tr *t, const Access *a)
+{
+    Code *c = &t->c;
+    if (a->xlat) {
+        emit_reg(c, 0, 0, 0x0fb6, R8, RAX);             /* movzx r8d, al */
+        emit_lea32(c, R8, (Mem){ RBX, R8, 0, 0 });
+    } else if (a->ea.base == NO_REG && a->ea.index == NO_REG) {
+        emit_mov_imm32(c, R8, (u32)a->ea.disp & (a->wrap16 ? 0xffffu : 0xffffffffu));
+        return;
+    } else if (a->ea.index == NO_REG && a->ea.disp == 0) {
+        emit_mov32(c, R8, a->ea.base);
+    } else {
+        emit_lea32(c, R8, a->ea);
+    }
+    if (a->wrap16)
+        emit_reg(c, 0, 0, 0x0fb7, R8, R8);              /* movzx r8d, r8w */
+}
+
+static void park_flags(Code *c)
+{
+    emit_mov64(c, R11, RAX);
+    emit8(c, 0x9f);                                     /* lahf */
+    emit_reg(c, 0, 0, 0x0f90, 0, RAX);                  /* seto al */
+}
+
+static void unpark_flags(Code *c)
+{
+    emit8(c, 0x04);                                     /* add al, 0x7f: OF again */
+    emit8(c, 0x7f);
+    emit8(c, 0x9e);                                     /* sahf */
+    emit_mov64(c, RAX, R11);
+}
+
+static bool always_slow(const Tr *t, const Access *a)
+{
+    if (t->mode & (MODE_AC | MODE_WATCH) || mode_seg_class(t->mode, a->seg) == SEG_SLOW)
+        return true;
+    return a->size != 1 && a->size != 2 && a->size != 4 && a->size != 8 && a->size != 10 && a->size != 16;
+}
+
+static void check_segment(Tr *t, const Access *a, Cold *cold)
+{
+    if (mode_seg_class(t->mode, a->seg) != SEG_BASED)
+        return;
+    unsigned column = a->size == 10 ? 4 : (unsigned)__builtin_ctz(a->size);
+    emit_mem(&t->c, 0, 0, 0x3b, R8, mem_cpu(offsetof(Cpu, seg_max) + (5u * a->seg + column) * sizeof(u32)));
+    cold->to_slow[cold->slow_count++] = emit_jcc(&t->c, CC_A);
+    emit_mem(&t->c, 0, 0, 0x03, R8, mem_cpu(offsetof(Cpu, s.seg) + a->seg * sizeof(Seg) + offsetof(Seg, base)));
+}
+
+static void check_alignment(Tr *t, const Access *a, Cold *cold)
+{
+    Code *c = &t->c;
+    if (a->size == 1)
+        return;
+    if (a->size == 10) {
+        emit_mov32(c, R13, R8);
+        emit_reg(c, 0, 0, 0x81, 4, R13);                /* and r13d, 0xfff */
+        emit32(c, PAGE_MASK);
+        emit_reg(c, 0, 0, 0x81, 7, R13);                /* cmp r13d, the last good offset */
+        emit32(c, PAGE_SIZE - 10);
+        cold->to_slow[cold->slow_count++] = emit_jcc(c, CC_A);
+        return;
+    }
+    emit_reg(c, 0, 0, 0xf6, 0, R8);                     /* test r8b, size - 1 */
+    emit8(c, a->size - 1u);
+    cold->to_unaligned = emit_jcc(c, CC_NE);
+}
+
+void emit_access(Tr *t, Access a)
+{
+    Code *c = &t->c;
+    assert(t->cold_count < ARRAY_LEN(t->cold));
+    Cold *cold = &t->cold[t->cold_count++];
+    *cold = (Cold){ .a = a };
+    if (always_slow(t, &a)) {
+        cold->a.flags_live = false;                     /* nothing was parked */
+        cold->to_slow[cold->slow_count++] = emit_jmp(c);
+        cold->resume = c->p;
+        return;
+    }
+    emit_ea(t, &a);
+    if (a.flags_live)
+        park_flags(c);
+    check_segment(t, &a, cold);
+    emit_mov32(c, R9, R8);
+    emit_reg(c, 0, 0, 0xc1, 5, R9);                     /* shr r9d, 12 */
+    emit8(c, PAGE_SHIFT);
+    emit_load64(c, R9, (Mem){ R14, R9, 3, a.kind & 2 ? offsetof(TlbSet, write) : offsetof(TlbSet, read) });
+    emit_reg(c, 0, REX_W, 0x85, R9, R9);
+    cold->to_slow[cold->slow_count++] = emit_jcc(c, CC_E);
+    check_alignment(t, &a, cold);
+    cold->hot = c->p;
+    if (a.flags_live)
+        unpark_flags(c);
+    a.body(t, a.n, (Mem){ R9, R8, 0, 0 });
+    cold->resume = c->p;
+}
+
+static void emit_one_cold(Tr *t, const Cold *cold)
+{
+    Code *c = &t->c;
+    const Access *a = &cold->a;
+    const Thunks *thunk = &t->cpu->blocks->thunk;
+    if (cold->to_unaligned) {
+        emit_here32(c, cold->to_unaligned);
+        if (!a->aligned) {
+            emit_mov32(c, R13, R8);
+            emit_reg(c, 0, 0, 0x81, 4, R13);
+            emit32(c, PAGE_MASK);
+            emit_reg(c, 0, 0, 0x81, 7, R13);
+            emit32(c, PAGE_SIZE - a->size);
+            emit_jcc_to(c, CC_BE, cold->hot);
+        }
+    }
+    for (unsigned i = 0; i < cold->slow_count; i++)
+        emit_here32(c, cold->to_slow[i]);
+    if (a->flags_live)
+        unpark_flags(c);
+    emit_ea(t, a);
+    emit_mov_imm32(c, R9, (u32)a->size << ACCESS_SIZE | (u32)a->kind << ACCESS_KIND | (u32)a->seg << ACCESS_SEG |
+                          (u32)a->aligned << ACCESS_ALIGNED);
+    emit_store_imm32(c, CPU_FIELD(s.eip), a->n->eip);
+    emit_call_to(c, thunk->prepare);
+    a->body(t, a->n, mem_base(R9, 0));
+    if (a->kind & 2) {
+        if (a->next.in_r10)
+            emit_store32(c, CPU_FIELD(s.eip), R10);
+        else
+            emit_store_imm32(c, CPU_FIELD(s.eip), a->next.eip);
+        emit_call_to(c, thunk->commit);
+    }
+    emit_jmp_to(c, cold->resume);
+}
+
+void emit_cold(Tr *t)
+{
+    for (unsigned i = 0; i < t->cold_count; i++)
+        emit_one_cold(t, &t->cold[i]);
+}
