@@ -36,6 +36,7 @@ struct Ui {
     Machine *m;
     UiConsole *console[MAX_CONSOLES];
     int consoles, selected;
+    bool chosen;                    /* somebody has selected one: until then it is the first */
     const FrontEndOps *front;
     void *front_opaque;
     Timer refresh;
@@ -147,6 +148,33 @@ void ui_destroy(Ui *ui)
     free(ui);
 }
 
+/* The guest's screen comes first, then the monitor, the serial ports, the rest: Ctrl-Alt-1, -2, -3 ... */
+static int rank(const UiConsole *c)
+{
+    static const char *const order[] = { "monitor", "serial", "parallel" };
+    if (c->graphic)
+        return 0;
+    for (int i = 0; i < (int)ARRAY_LEN(order); i++) {
+        if (!strncmp(c->name, order[i], strlen(order[i])))
+            return 1 + i;
+    }
+    return 1 + (int)ARRAY_LEN(order);
+}
+
+static void insert_console(Ui *ui, UiConsole *c)
+{
+    UiConsole *was = ui->consoles ? ui->console[ui->selected] : NULL;
+    int at = ui->consoles++;
+    for (; at && rank(ui->console[at - 1]) > rank(c); at--)
+        ui->console[at] = ui->console[at - 1];
+    ui->console[at] = c;
+    if (ui->chosen && was == ui->console[ui->selected])
+        return;
+    for (ui->selected = 0; ui->chosen && ui->console[ui->selected] != was;)
+        ui->selected++;
+    show_selected(ui);
+}
+
 UiConsole *console_create(Ui *ui, const char *name, bool graphic, const ConsoleOps *ops, void *opaque)
 {
     if (!ui || ui->consoles == MAX_CONSOLES)
@@ -164,9 +192,7 @@ UiConsole *console_create(Ui *ui, const char *name, bool graphic, const ConsoleO
         free(c);
         return NULL;
     }
-    ui->console[ui->consoles++] = c;
-    if (ui->consoles == 1)
-        show_selected(ui);
+    insert_console(ui, c);
     return c;
 }
 
@@ -241,13 +267,14 @@ void console_kick(UiConsole *c)
 
 void console_update(UiConsole *c)
 {
-    refresh_console(c, false);
+    refresh_console(c, true);
 }
 
 void ui_select(Ui *ui, int number)
 {
     if (number < 0 || number >= ui->consoles || number == ui->selected)
         return;
+    ui->chosen = true;
     ui_release_keys(ui);            /* the Ctrl-Alt that switched must not stay pressed in the guest */
     ui->selected = number;
     show_selected(ui);

@@ -32,14 +32,14 @@ typedef struct {
     void (*key_char)(void *opaque, const char *utf8);           /* text consoles: typed text; may be NULL */
     void (*key_special)(void *opaque, int key);                 /* text consoles: UI_KEY_*; may be NULL */
 } ConsoleOps;
-/* Order of creation is the number of the console: 0 = guest's screen (Ctrl-Alt-1), then monitor, serial, parallel. */
+/* Their numbers: 0 = guest's screen (Ctrl-Alt-1), then monitor, serial, parallel ports, whatever the order of creation. */
 UiConsole *console_create(Ui *ui, const char *name, bool graphic, const ConsoleOps *ops, void *opaque);
 Surface *console_surface(UiConsole *c);
 void console_resize(UiConsole *c, int width, int height);       /* new, black pixels; 1..8192 each */
 void console_dirty(UiConsole *c, int x, int y, int w, int h);
 void console_blink(UiConsole *c, int x, int y, int w, int h);   /* as dirty, but no reason to look more often */
 void console_kick(UiConsole *c);                                /* something changed: refresh it soon. Cheap */
-void console_update(UiConsole *c);                              /* runs refresh(full=false) at once: before a screendump */
+void console_update(UiConsole *c);                              /* runs refresh(full=true) at once: before a screendump */
 void console_remove(UiConsole *c);                              /* its owner goes: it stays in the row, empty */
 const char *console_name(UiConsole *c);
 bool console_is_graphic(UiConsole *c);
