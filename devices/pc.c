@@ -607,6 +607,8 @@ static void pc_destroy(Device *dev)
         if (pc->floppy[i])
             blk_destroy(pc->floppy[i]);
     free(pc->firmware);
+    cpu_destroy(pc->cpu);
+    dev->m->cpu = NULL;
 }
 
 static const SaveField pc_fields[] = { SAVE_END };
@@ -622,13 +624,14 @@ u64 pc_arena_bytes(const Config *cfg)
 
 bool pc_create(Machine *m, Error *err)
 {
-    Pc *pc = device_create(m, &pc_class);
+    Cpu *cpu = cpu_create(m, m->cfg.cpu_model, err);    /* the first device made is the last one to go */
 
+    if (!cpu)
+        return false;
+    Pc *pc = device_create(m, &pc_class);
+    m->cpu = pc->cpu = cpu;
     pc->hard_reset = (Irq){ reset_machine, pc, 0 };
     pc->soft_reset = (Irq){ reset_cpu, pc, 0 };
-    m->cpu = pc->cpu = cpu_create(m, m->cfg.cpu_model, err);
-    if (!pc->cpu)
-        return false;
     create_ram(pc);
     if (!load_firmware(pc, err) || !open_drives(pc, err))
         return false;
