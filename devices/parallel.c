@@ -15,8 +15,10 @@
 #include "../core/vm/machine.h"
 #include "../core/vm/memory.h"
 
-enum { STATUS_READY = 0x80, STATUS_ACK = 0x40, STATUS_SELECT = 0x10, STATUS_NO_ERROR = 0x08, STATUS_ONES = 0x07 };
-enum { STATUS_NO_PRINTER = 0x7f };
+enum {
+    STATUS_READY = 0x80, STATUS_ACK = 0x40, STATUS_SELECT = 0x10, STATUS_NO_ERROR = 0x08, STATUS_ONES = 0x07,
+    STATUS_NO_PRINTER = 0x7f,
+};
 enum { CONTROL_STROBE = 0x01, CONTROL_INIT = 0x04, CONTROL_IRQ = 0x10, CONTROL_INPUT = 0x20 };
 
 typedef struct {

@@ -88,7 +88,7 @@ static void update(Uart *u)
     irq_set(u->irq, out2 && cause(&u->s) != IIR_NONE);
 }
 
-/* Four characters' time from now, if characters lie in the FIFO that do not make an interrupt by their number. */
+/* Four characters' time from now, if there are some in the FIFO, but too few to interrupt by their number. */
 static void arm_timeout(Uart *u)
 {
     UartState *s = &u->s;
@@ -117,8 +117,8 @@ static u8 modem_lines(const Uart *u)
 
     if (!(mcr & MCR_LOOP))
         return u->chr ? MSR_CTS | MSR_DSR | MSR_DCD : 0;
-    return (u8)((mcr & MCR_RTS ? MSR_CTS : 0) | (mcr & MCR_DTR ? MSR_DSR : 0) | (mcr & MCR_OUT1 ? MSR_RI : 0) |
-                (mcr & MCR_OUT2 ? MSR_DCD : 0));
+    return (u8)((mcr & MCR_RTS ? MSR_CTS : 0) | (mcr & MCR_DTR ? MSR_DSR : 0) |
+                (mcr & MCR_OUT1 ? MSR_RI : 0) | (mcr & MCR_OUT2 ? MSR_DCD : 0));
 }
 
 static void modem_changed(Uart *u)
