@@ -248,8 +248,9 @@ static bool makes_double(int first, int second)
 
 static void shut_down(Cpu *cpu)
 {
-    log_line("the guest's CPU shut down: a fault while it delivered a double fault (cs:eip %04x:%08x)",
-             cpu->s.seg[CS].sel, cpu->s.eip);
+    if (log_on(LOG_INT | LOG_CPU_RESET))
+        log_line("the guest's CPU shut down: a fault while it delivered a double fault (cs:eip %04x:%08x)",
+                 cpu->s.seg[CS].sel, cpu->s.eip);
     cpu->delivering = DELIVER_NONE;
     cpu->s.shutdown = 1;
     cpu_attention(cpu, CPU_ATT_IRQ);
