@@ -3,8 +3,7 @@
  * ui.h. Source: IBM PS/2 technical reference, "Keyboard and auxiliary device controller". Machine lock held
  * for every call.
  *
- * reset: pulsed by output port bit 0 (command FEh). a20: told when output port bit 1 changes, and at reset
- * (on).
+ * reset: pulsed by output port bit 0 (command FEh). a20: told at each write of the output port, and at reset.
  */
 #ifndef DEVICES_I8042_H
 #define DEVICES_I8042_H
@@ -17,6 +16,5 @@ typedef struct I8042 I8042;
 
 I8042 *i8042_create(Machine *m, Irq irq1, Irq irq12, Irq reset, void (*a20)(void *opaque, bool on),
                     void *a20_opaque);
-bool i8042_a20(const I8042 *kbc);       /* output port bit 1, for a board that ORs it with port 92h */
 
 #endif

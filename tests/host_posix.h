@@ -7,6 +7,7 @@
 typedef struct Machine Machine;
 
 void host_posix_init(void);                     /* once, before a machine is made */
+void host_posix_set_time(u64 ns);               /* host_now_ns() stands there from now on: tests of chips */
 void host_posix_loop(Machine *m);               /* the main loop, until machine_service() says to end */
 
 #endif
