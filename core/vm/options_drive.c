@@ -206,60 +206,21 @@ bool apply_drive(Parse *p, const Option *o, const char *arg)
 
 /* Drivers a person may ask for and that this build does not have: said, and gone on without. */
 static const char *const absent_devices[] = {
-    "e1000",
-    "e1000e",
-    "rtl8139",
-    "pcnet",
-    "ne2k_pci",
-    "ne2k_isa",
-    "i82551",
-    "i82557b",
-    "i82559er",
-    "vmxnet3",
-    "virtio-",
-    "usb-",
-    "piix3-usb-uhci",
-    "piix4-usb-uhci",
-    "ich9-usb-",
-    "nec-usb-xhci",
-    "qemu-xhci",
-    "pci-ohci",
-    "AC97",
-    "ES1370",
-    "sb16",
-    "adlib",
-    "cs4231a",
-    "gus",
-    "intel-hda",
-    "ich9-intel-hda",
-    "hda-",
-    "lsi",
-    "lsi53c895a",
-    "megasas",
-    "am53c974",
-    "scsi-",
-    "ahci",
-    "ich9-ahci",
-    "nvme",
-    "isa-serial",
+    "e1000",          "e1000e",         "rtl8139",    "pcnet",
+    "ne2k_pci",       "ne2k_isa",       "i82551",     "i82557b",
+    "i82559er",       "vmxnet3",        "virtio-",    "usb-",
+    "piix3-usb-uhci", "piix4-usb-uhci", "ich9-usb-",  "nec-usb-xhci",
+    "qemu-xhci",      "pci-ohci",       "AC97",       "ES1370",
+    "sb16",           "adlib",          "cs4231a",    "gus",
+    "intel-hda",      "ich9-intel-hda", "hda-",       "lsi",
+    "lsi53c895a",     "megasas",        "am53c974",   "scsi-",
+    "ahci",           "ich9-ahci",      "nvme",       "isa-serial",
     "isa-parallel",
-    "isa-debugcon",
-    "pvpanic",
-    "i6300esb",
-    "ib700",
-    "tpm-",
-    "vmware-svga",
-    "cirrus-vga",
-    "qxl",
-    "VGA",
-    "bochs-display",
-    "pci-serial",
-    "vmcoreinfo",
-    "edu",
-    "ivshmem",
-    "pci-bridge",
-    "loader",
-    "vhost-",
+
+    "pvpanic",        "i6300esb",       "ib700",      "tpm-",
+    "vmware-svga",    "cirrus-vga",     "qxl",        "VGA",
+    "bochs-display",  "pci-serial",     "vmcoreinfo", "edu",
+    "ivshmem",        "pci-bridge",     "loader",     "vhost-",
     "intel-iommu",
 };
 
@@ -327,8 +288,9 @@ bool apply_device(Parse *p, const Option *o, const char *arg)
         note(p, "the device %s is not in this build", driver);
         return true;
     }
-    if (strcmp(driver, "isa-debug-exit"))
-        return bad_value(p, arg, "unknown device; there are isa-debug-exit, ide-hd, ide-cd and floppy");
+    if (strcmp(driver, "isa-debug-exit") && strcmp(driver, "isa-debugcon"))
+        return bad_value(p, arg,
+                         "unknown device; there are isa-debug-exit, isa-debugcon, ide-hd, ide-cd, floppy");
     if (p->devices == CFG_DEVICES)
         return bad_value(p, arg, "more than %d devices", CFG_DEVICES);
     p->cfg->device[p->devices].used = true;
