@@ -1,6 +1,6 @@
 /*
- * PCI bus, host bridge, interrupt router, power management: configuration cycles, BARs, shadow RAM, SMRAM, reset
- * registers, PIRQ routing, PM timer, power-off and power button, and a storm of random accesses.
+ * PCI bus, host bridge, interrupt router, power management: configuration cycles, BARs, shadow RAM, SMRAM,
+ * reset registers, PIRQ routing, PM timer, power-off and power button, and a storm of random accesses.
  */
 #include "test.h"
 
