@@ -88,6 +88,14 @@ void chardev_writable(Chardev *chr)
         chr->fe->writable(chr->fe_opaque);
 }
 
+void chardev_flush_all(Machine *m)
+{
+    for (Chardev *c = open_chardevs; c; c = c->next) {
+        if (c->m == m && c->be->flush)
+            c->be->flush(c);
+    }
+}
+
 void chardev_list(Machine *m, void (*print)(void *opaque, const char *line), void *opaque)
 {
     char line[192];
@@ -141,16 +149,7 @@ typedef struct {
     bool busy;                      /* io is submitted */
     bool failed;                    /* said so; the rest is thrown away */
     bool starved;                   /* a write took less than all: the frontend waits for writable() */
-    bool closed;                    /* waits for io only to be freed */
 } FileChr;
-
-static void file_free(FileChr *f)
-{
-    host_file_close(f->file);
-    free(f->out);
-    free(f->fill);
-    free(f);
-}
 
 static void file_start(FileChr *f)
 {
@@ -172,10 +171,6 @@ static void file_done(HostIo *io)
 {
     FileChr *f = io->opaque;
     f->busy = false;
-    if (f->closed) {
-        file_free(f);
-        return;
-    }
     if (!io->ok && !f->failed) {
         f->failed = true;
         log_line("%s: %s; what follows is lost", f->chr.label, io->err.text);
@@ -207,26 +202,26 @@ static size_t file_write(Chardev *chr, const u8 *buf, size_t n)
     return take;
 }
 
-/* Everything must be in the file when the program ends, and the main loop may not turn any more: what is on its way is
- * written once more, to the same place, and then the rest. */
+static void file_flush(Chardev *chr)
+{
+    FileChr *f = CONTAINER_OF(chr, FileChr, chr);
+    while (f->busy && host_io_wait())
+        ;
+}
+
 static void file_close(Chardev *chr)
 {
     FileChr *f = CONTAINER_OF(chr, FileChr, chr);
-    Error err;
-    bool ok = !f->failed;
-    if (ok && f->busy)
-        ok = host_file_write(f->file, f->io.offset, f->out, f->io.bytes, &err);
-    if (ok && f->filled)
-        ok = host_file_write(f->file, f->offset, f->fill, f->filled, &err);
-    if (!ok && !f->failed)
-        log_line("%s: %s", f->chr.label, err.text);
-    if (f->busy)
-        f->closed = true;
-    else
-        file_free(f);
+    file_flush(chr);
+    host_file_close(f->file);
+    free(f->out);
+    free(f->fill);
+    free(f);
 }
 
-static const ChrBackend file_backend = { .name = "file", .write = file_write, .close = file_close };
+static const ChrBackend file_backend = {
+    .name = "file", .write = file_write, .close = file_close, .flush = file_flush,
+};
 
 static Chardev *file_open(Machine *m, const char *label, const char *spec, Error *err)
 {

@@ -32,6 +32,7 @@ typedef struct {
     void (*set_break)(Chardev *chr, bool on);                   /* may be NULL */
     void (*set_params)(Chardev *chr, u32 baud, u8 data_bits, char parity, u8 stop_bits);   /* may be NULL */
     void (*close)(Chardev *chr);                                /* frees it */
+    void (*flush)(Chardev *chr);                                /* all that was taken is out; may block. May be NULL */
 } ChrBackend;
 
 struct Chardev {
@@ -51,6 +52,7 @@ struct Chardev {
 Chardev *chardev_open(Machine *m, const char *label, const char *spec, Error *err);
 Chardev *host_chardev_open(Machine *m, const char *label, const char *spec, Error *err);   /* by the host: stdio */
 void chardev_close(Chardev *chr);                               /* NULL is allowed */
+void chardev_flush_all(Machine *m);                             /* blocking: before the program ends */
 
 void chardev_attach(Chardev *chr, const ChrFrontend *fe, void *opaque);
 size_t chardev_write(Chardev *chr, const void *buf, size_t n);  /* NULL chr: swallows all */
