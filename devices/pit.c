@@ -50,7 +50,6 @@ typedef struct {                    /* [counter] */
     u8 read_high[3], write_high[3]; /* the other half of a two-byte access comes next */
     u8 low[3];                      /* first half of a two-byte write */
     u8 port61;                      /* bits 0-3 as written */
-    u8 pad[2];
 } PitState;
 
 struct Pit {
@@ -67,7 +66,7 @@ static const SaveField pit_fields[] = {
     SAVE(PitState, next), SAVE(PitState, latch), SAVE(PitState, mode), SAVE(PitState, access),
     SAVE(PitState, bcd), SAVE(PitState, gate), SAVE(PitState, running), SAVE(PitState, latched),
     SAVE(PitState, status), SAVE(PitState, status_latched), SAVE(PitState, read_high),
-    SAVE(PitState, write_high), SAVE(PitState, low), SAVE(PitState, port61), SAVE(PitState, pad), SAVE_END
+    SAVE(PitState, write_high), SAVE(PitState, low), SAVE(PitState, port61), SAVE_END
 };
 
 static u64 clock_now(Pit *p)
