@@ -326,7 +326,6 @@ static bool vga_loaded(Device *dev, Error *err)
             || s->dac_sub > 2 || !vbe_sane(v))
         return error_set(err, "%s: its registers hold what no guest can write", dev->id);
     v->timing_valid = false;
-    vga_window_forget(v);           /* first: the update must not write the old text over what was loaded */
     vga_window_update(v);
     mode_register_changed(v);
     return !v->on_pci || pci_device_loaded(&v->pci, err);
@@ -349,6 +348,11 @@ static u8 *vga_extra_data(Device *dev)
     Vga *v = of(dev);
     vga_window_sync(v);
     return v->vram;
+}
+
+static void vga_extra_loaded(Device *dev)
+{
+    vga_window_forget(of(dev));
 }
 
 static void vga_info(Device *dev, void (*print)(void *opaque, const char *line), void *opaque)
@@ -375,7 +379,8 @@ static const SaveField vga_fields[] = {
 #define VGA_CLASS(class_name) { \
     .name = class_name, .size = sizeof(Vga), .state = offsetof(Vga, s), .state_size = sizeof(VgaState), \
     .fields = vga_fields, .reset = vga_reset, .loaded = vga_loaded, .destroy = vga_destroy, \
-    .extra_size = vga_extra_size, .extra_data = vga_extra_data, .info = vga_info, \
+    .extra_size = vga_extra_size, .extra_data = vga_extra_data, .extra_loaded = vga_extra_loaded, \
+    .info = vga_info, \
 }
 const DeviceClass vga_pci_class = VGA_CLASS("vga");
 const DeviceClass vga_isa_class = VGA_CLASS("isa-vga");

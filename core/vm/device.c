@@ -222,6 +222,8 @@ bool device_load(Device *dev, const u8 *data, size_t len, Error *err)
             ok = false;
         } else if (cls->extra_size && cls->extra_size(dev)) {
             memcpy(cls->extra_data(dev), extra, cls->extra_size(dev));
+            if (cls->extra_loaded)
+                cls->extra_loaded(dev);
         }
     }
     free(fresh);

@@ -42,6 +42,7 @@ typedef struct DeviceClass {
     /* Large state (video memory, FIFOs of variable size) beyond the table; each may be NULL. */
     u32 (*extra_size)(Device *dev);
     u8 *(*extra_data)(Device *dev);
+    void (*extra_loaded)(Device *dev);          /* after loaded(), when a load has filled extra_data() */
     void (*info)(Device *dev, void (*print)(void *opaque, const char *line), void *opaque);     /* for the monitor */
 } DeviceClass;
 
