@@ -332,7 +332,7 @@ u32 HELPER helper_bound(Cpu *cpu, u32 ea, u32 desc, u64 imm)
         x86_raise(cpu, VEC_UD);
     index = (s32)gpr_read(cpu, desc_reg(desc), size);
     low = (s32)seg_read(cpu, seg, ea, size);
-    high = (s32)seg_read(cpu, seg, ea + size, size);
+    high = (s32)seg_read(cpu, seg, (ea + size) & addr_mask(desc), size);
     if (size == 2) {
         index = (s16)index;
         low = (s16)low;

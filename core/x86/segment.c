@@ -297,7 +297,7 @@ u32 HELPER helper_lxs(Cpu *cpu, u32 ea, u32 desc, u64 imm)
     default: seg = GS; break;
     }
     offset = (u32)seg_read(cpu, (int)desc_seg(desc), ea, size);
-    sel = (u16)seg_read(cpu, (int)desc_seg(desc), ea + size, 2);
+    sel = (u16)seg_read(cpu, (int)desc_seg(desc), (ea + size) & addr_mask(desc), 2);
     x86_load_seg(cpu, seg, sel);
     gpr_write(cpu, desc_reg(desc), offset, size);
     return after_load(cpu, desc, seg, mode, false);

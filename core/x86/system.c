@@ -160,11 +160,12 @@ u32 HELPER helper_clts(Cpu *cpu, u32 ea, u32 desc, u64 imm)
 static u32 store_table(Cpu *cpu, u32 ea, u32 desc, u32 base, u32 limit)
 {
     int seg = (int)desc_seg(desc);
+    u32 second = (ea + 2) & addr_mask(desc);
     bool died;
 
-    lin_probe(cpu, seg_linear(cpu, seg, ea, 6, ACC_WRITE), 6, ACC_WRITE);
+    lin_probe(cpu, seg_linear(cpu, seg, second, 4, ACC_WRITE), 4, ACC_WRITE);
     died = seg_write(cpu, seg, ea, limit & 0xffff, 2);
-    died |= seg_write(cpu, seg, ea + 2, base, 4);
+    died |= seg_write(cpu, seg, second, base, 4);
     return go_on(cpu, desc, died);
 }
 
@@ -175,7 +176,7 @@ static u32 load_table(Cpu *cpu, u32 ea, u32 desc, u32 *base, u32 *limit)
 
     need_cpl0(cpu);
     new_limit = (u32)seg_read(cpu, seg, ea, 2);
-    new_base = (u32)seg_read(cpu, seg, ea + 2, 4);
+    new_base = (u32)seg_read(cpu, seg, (ea + 2) & addr_mask(desc), 4);
     *limit = new_limit;
     *base = desc_size(desc) == 2 ? new_base & 0xffffff : new_base;
     return go_on(cpu, desc, false);

@@ -35,6 +35,9 @@ static inline u32 go_on(Cpu *cpu, u32 desc, bool died)  /* the same only if ther
     return died || attention(cpu) ? leave_next(cpu, desc) : X86_NEXT;
 }
 
+/* An operand of two parts wraps between them with 16-bit addresses. */
+static inline u32 addr_mask(u32 desc) { return desc_addr32(desc) ? 0xffffffffu : 0xffffu; }
+
 /* ---- register and memory operands (misc.c) ---- */
 u32 gpr_read(const Cpu *cpu, unsigned reg, unsigned size);
 void gpr_write(Cpu *cpu, unsigned reg, u32 value, unsigned size);

@@ -65,7 +65,7 @@ static void far_operand(Cpu *cpu, u32 ea, u32 desc, u64 imm, u16 *sel, u32 *offs
     if (desc_isreg(desc))
         x86_raise(cpu, VEC_UD);
     *offset = (u32)seg_read(cpu, (int)desc_seg(desc), ea, size);
-    *sel = (u16)seg_read(cpu, (int)desc_seg(desc), ea + size, 2);
+    *sel = (u16)seg_read(cpu, (int)desc_seg(desc), (ea + size) & addr_mask(desc), 2);
 }
 
 /* Real and V86 mode: what JMP, CALL and RET load. */
