@@ -159,7 +159,7 @@ static void test_clock(void)
 static void test_ports(void)
 {
     CHECK(parse("-nographic") == OPTIONS_RUN && cfg.display == DISPLAY_NONE);
-    CHECK_MSG(same(cfg.serial[0], "mon:stdio") && same(cfg.monitor, "none"),
+    CHECK_MSG(same(cfg.serial[0], "mon:stdio") && same(cfg.monitor, "mon:stdio"),
               "-nographic: serial port and monitor share stdio");
     CHECK_MSG(parse("-nographic -monitor null") == OPTIONS_RUN && same(cfg.serial[0], "stdio") &&
                   same(cfg.monitor, "null"),
@@ -168,7 +168,7 @@ static void test_ports(void)
               "and the reverse");
     CHECK_MSG(parse("-nographic -serial stdio") == OPTIONS_RUN && same(cfg.serial[0], "mon:stdio"),
               "-serial stdio beside -nographic shares too");
-    CHECK_MSG(parse("-serial mon:stdio") == OPTIONS_RUN && same(cfg.monitor, "none"),
+    CHECK_MSG(parse("-serial mon:stdio") == OPTIONS_RUN && same(cfg.monitor, "mon:stdio"),
               "mon: brings its own monitor");
     CHECK_MSG(parse("-serial none") == OPTIONS_RUN && !cfg.serial[0] && same(cfg.monitor, "vc"),
               "none is no port");

@@ -13,14 +13,20 @@
 static UINT old_output_page;
 static HANDLE finished; /* the program has put everything away */
 
-/* Windows ends the program when this returns from a closed console, so it returns when nothing can be lost
- * any more. */
-static BOOL WINAPI on_control(DWORD event)
+/* Windows ends the program when its caller returns. */
+void console_end_session(void)
 {
     enum { PATIENCE_MS = 4500 }; /* Windows itself waits for 5 seconds */
     loop_request_quit();
-    if (event != CTRL_C_EVENT && event != CTRL_BREAK_EVENT)
-        WaitForSingleObject(finished, PATIENCE_MS);
+    WaitForSingleObject(finished, PATIENCE_MS);
+}
+
+static BOOL WINAPI on_control(DWORD event)
+{
+    if (event == CTRL_C_EVENT || event == CTRL_BREAK_EVENT)
+        loop_request_quit();
+    else
+        console_end_session();
     return TRUE;
 }
 

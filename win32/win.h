@@ -62,8 +62,9 @@ void resource_dirs(const Config *cfg); /* -L */
 
 /* ---- console.c: how the program speaks to the person who started it ---- */
 void console_init(void);
-void console_detach(void);  /* a window of our own: the console that was made for us alone goes away */
-void console_restore(void); /* at the end: modes and code pages as they were */
+void console_detach(void);      /* a window of our own: the console that was made for us alone goes away */
+void console_end_session(void); /* Windows shuts down: returns when nothing can be lost any more */
+void console_restore(void);     /* at the end: modes and code pages as they were */
 void console_fail(const Error *err); /* one line on stderr, or a message box when nobody could read that */
 char **console_arguments(int *argc); /* the command line as UTF-8; never freed */
 

@@ -84,7 +84,7 @@ static const Option options[] = {
     {"win2k-hack", NULL, GROUP_MACHINE, set_flag, FIELD(win2k_hack), true,
      "for the set-up of Windows 2000, which takes a fast disk for a full one"},
     {"device", "DRIVER,...", GROUP_MACHINE, apply_device, 0, 0,
-     "isa-debug-exit,iobase=N; ide-hd, ide-cd or floppy with drive=ID"},
+     "isa-debug-exit or isa-debugcon with iobase=N; ide-hd, ide-cd or floppy with drive=ID"},
 
     {"fda", "FILE", GROUP_DISK, apply_image, PLACE(IF_FLOPPY, 0), 0, "image in floppy drive A:"},
     {"fdb", "FILE", GROUP_DISK, apply_image, PLACE(IF_FLOPPY, 1), 0, "image in floppy drive B:"},

@@ -418,14 +418,24 @@ bool apply_loadvm(Parse *p, const Option *o, const char *arg)
 
 /* ---- after all options ---- */
 
-static bool shares_monitor(const Config *cfg)
+/* A port on "mon:SPEC" brings the monitor with it: the SPEC, or NULL. */
+static const char *shared_port(const Config *cfg)
 {
-    for (int i = 0; i < CFG_SERIALS; i++) {
-        if (cfg->serial[i] && !strncmp(cfg->serial[i], "mon:", 4))
-            return true;
+    const char *port[] = {cfg->serial[0],   cfg->serial[1],   cfg->serial[2],   cfg->serial[3],
+                          cfg->parallel[0], cfg->parallel[1], cfg->parallel[2], cfg->debugcon};
+    for (size_t i = 0; i < ARRAY_LEN(port); i++) {
+        if (port[i] && !strncmp(port[i], "mon:", 4))
+            return port[i];
     }
-    return (cfg->parallel[0] && !strncmp(cfg->parallel[0], "mon:", 4)) ||
-           (cfg->debugcon && !strncmp(cfg->debugcon, "mon:", 4));
+    return NULL;
+}
+
+static bool uses_stdio(const Config *cfg)
+{
+    bool used = cfg->debugcon && !strcmp(cfg->debugcon, "stdio");
+    for (int i = 0; i < CFG_SERIALS; i++)
+        used |= cfg->serial[i] && !strcmp(cfg->serial[i], "stdio");
+    return used;
 }
 
 /* -nographic: the serial port and the monitor share the terminal. A -serial stdio beside it means the same.
@@ -435,14 +445,10 @@ static void nographic_ports(Parse *p)
     Config *cfg = p->cfg;
     if (!p->serial_set)
         text_set(&cfg->serial[0], p->monitor_set ? "stdio" : "mon:stdio");
-    else if (!p->monitor_set && !strcmp(cfg->serial[0], "stdio"))
+    else if (!p->monitor_set && cfg->serial[0] && !strcmp(cfg->serial[0], "stdio"))
         text_set(&cfg->serial[0], "mon:stdio");
-    if (!p->monitor_set && !shares_monitor(cfg)) {
-        bool stdio_used = cfg->debugcon && !strcmp(cfg->debugcon, "stdio");
-        for (int i = 0; i < CFG_SERIALS; i++)
-            stdio_used |= cfg->serial[i] && !strcmp(cfg->serial[i], "stdio");
-        text_set(&cfg->monitor, stdio_used ? "none" : "stdio");
-    }
+    if (!p->monitor_set && !shared_port(cfg))
+        text_set(&cfg->monitor, uses_stdio(cfg) ? "none" : "stdio");
 }
 
 static void drop_none(char **spec)
@@ -457,7 +463,7 @@ bool machine_finish(Parse *p)
     if (!cfg->kernel && (cfg->initrd || cfg->append))
         return error_set(p->err, "%s: only together with -kernel", cfg->initrd ? "-initrd" : "-append");
     const char *unseen = cfg->display == DISPLAY_NONE ? "null" : "vc";
-    if (cfg->nographic)
+    if (cfg->nographic && !p->no_defaults)
         nographic_ports(p);
     if (!p->no_defaults) {
         if (!p->serial_set && !cfg->serial[0])
@@ -465,7 +471,7 @@ bool machine_finish(Parse *p)
         if (!p->parallel_set)
             text_set(&cfg->parallel[0], unseen);
         if (!p->monitor_set && !cfg->monitor)
-            text_set(&cfg->monitor, shares_monitor(cfg) ? "none" : unseen);
+            text_set(&cfg->monitor, shared_port(cfg) ? shared_port(cfg) : unseen);
     }
     for (int i = 0; i < CFG_SERIALS; i++)
         drop_none(&cfg->serial[i]);
