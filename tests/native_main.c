@@ -40,6 +40,8 @@ int main(int argc, char **argv)
     }
     cfg.display = DISPLAY_NONE;
     log_mask = cfg.log_mask;
+    if (cfg.log_file && !log_to_file(cfg.log_file))
+        return 1;
     m = machine_create(&cfg, pc_arena_bytes(&cfg), &err);
     if (!m)
         return fail(&err);
