@@ -190,7 +190,8 @@ static u8 *slurp_firmware(const Config *cfg, const char *name, size_t *bytes, Er
 static bool load_firmware(Pc *pc, Error *err)
 {
     Machine *m = pc->dev.m;
-    const char *name = m->cfg.bios ? m->cfg.bios : "bios-256k.bin";
+    /* The large build needs the host bridge to reach its lower half. */
+    const char *name = m->cfg.bios ? m->cfg.bios : m->cfg.isapc ? "bios.bin" : "bios-256k.bin";
     size_t bytes;
     u8 *data = slurp_firmware(&m->cfg, name, &bytes, err);
 
