@@ -356,9 +356,7 @@ static void reset_fired(void *opaque)
     if (!f->s.reset_due)
         return;
     f->s.reset_due = 0;
-    if (f->s.config & CONFIG_POLL)
-        return;
-    fdc_raise(f);
+    fdc_raise(f);                   /* with polling disabled too: drivers that disable it wait for this one all the same */
     f->s.reset_status = 4;
 }
 
@@ -486,7 +484,7 @@ static const SaveField fdc_fields[] = {
     SAVE(FdcState, seeking), SAVE(FdcState, seek_ended), SAVE(FdcState, seek_st0), SAVE(FdcState, changed),
     SAVE(FdcState, st), SAVE(FdcState, c), SAVE(FdcState, h), SAVE(FdcState, r), SAVE(FdcState, n),
     SAVE(FdcState, drive), SAVE(FdcState, head), SAVE(FdcState, scan), SAVE(FdcState, pio_ready),
-    SAVE(FdcState, stalled), SAVE(FdcState, tc), SAVE(FdcState, buf), SAVE(FdcState, pos), SAVE(FdcState, left),
+    SAVE(FdcState, stalled), SAVE(FdcState, tc), SAVE(FdcState, buf), SAVE(FdcState, pad), SAVE(FdcState, pos), SAVE(FdcState, left),
     SAVE_END
 };
 

@@ -18,7 +18,7 @@ enum { CMD_READ_TRACK = 0x02, CMD_WRITE = 0x05, CMD_READ = 0x06, CMD_WRITE_DELET
        CMD_READ_DELETED = 0x0c, CMD_FORMAT = 0x0d, CMD_SCAN_EQUAL = 0x11, CMD_VERIFY = 0x16, CMD_SCAN_LOW = 0x19,
        CMD_SCAN_HIGH = 0x1d, CMD_MT = 0x80, CMD_SK = 0x20 };
 
-enum { CONFIG_EIS = 0x40, CONFIG_EFIFO = 0x20, CONFIG_POLL = 0x10 };    /* of CONFIGURE's second byte; POLL set = off */
+enum { CONFIG_EIS = 0x40, CONFIG_EFIFO = 0x20, CONFIG_POLL = 0x10 };    /* of CONFIGURE's second byte; set: EIS on, others off */
 
 typedef struct {
     u8 dor, tdr, rate, phase;
@@ -39,6 +39,7 @@ typedef struct {
     u8 stalled;                     /* DMA: waits for the channel */
     u8 tc;
     u8 buf[FDC_SECTOR];
+    u8 pad;
     u16 pos;                        /* in buf or in the sector under way */
     u16 left;                       /* sectors: FORMAT, VERIFY with EC */
 } FdcState;
