@@ -10,7 +10,7 @@ TEXT = {
     "tetranglix": r"(?m)^ +\d", "bootslide": r"(?s)[0-9A-F] +▒ +[0-9A-F] +▒", "rogue": r"☺", "bricks": r"▄▄▄▄▄",
     "sokoban": r"(?s)▓▓▓▓.*☺", "pi": r"3\.1415926535897932384626433832795", "bootle": r"♥ ♥ ♥ ♥ ♥",
 }
-GRAPHIC = {"pillman": 10, "invaders": 30, "cubicdoom": 8, "heart": 2, "mine": 1}
+GRAPHIC = {"pillman": 10, "invaders": 30, "cubicdoom": 8, "heart": 2}
 MOVING = ("fbird", "pillman", "invaders", "snake", "cubicdoom")         # by themselves
 
 
@@ -50,6 +50,14 @@ def test_bootos_text(t, host):
             except Failure as why:
                 t.fail(f"{name} starts: {why}")
             moves(t, guest, name)
+        run(guest, "mine")                              # a field of grey blocks in text mode with 40 columns
+        end = time.monotonic() + 20
+        while True:
+            picture = guest.picture()
+            colour, count = max(picture.colours().items(), key=lambda pair: pair[1])
+            if (colour[0] > 0xa0 and count > picture.width * picture.height * 0.9) or time.monotonic() > end:
+                break
+        t.check(time.monotonic() <= end, "mine covers the screen with its field", (colour, count))
         guest.quit()
 
 
