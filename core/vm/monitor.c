@@ -12,6 +12,7 @@
 #include "blk.h"
 #include "log.h"
 #include "ui.h"
+#include "version.h"
 
 enum { OUT_MAX = 1 << 20 };
 
@@ -328,7 +329,7 @@ const char *monitor_candidate(Monitor *mon, Complete kind, int i)
 static void greet(Monitor *mon)
 {
     if (!mon->greeted)
-        monitor_puts(mon, "qemu-win monitor - type 'help' for more information\n");
+        monitor_puts(mon, "qemu-win " PROGRAM_VERSION " monitor - type 'help' for more information\n");
     mon->greeted = true;
     edit_show(mon);
 }

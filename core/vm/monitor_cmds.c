@@ -11,6 +11,7 @@
 #include "device.h"
 #include "log.h"
 #include "ui.h"
+#include "version.h"
 
 static bool number(Monitor *mon, const char *what, const char *text, long lo, long hi, long *value)
 {
@@ -186,7 +187,7 @@ const Command monitor_commands[] = {
 
 static void info_version(Monitor *mon)
 {
-    monitor_puts(mon, "qemu-win, a PC emulator for Windows\n");
+    monitor_puts(mon, PROGRAM_VERSION " (qemu-win)\n");
 }
 
 static void info_status(Monitor *mon)
@@ -277,7 +278,7 @@ static void info_devices(Monitor *mon)
 }
 
 const InfoTopic monitor_topics[] = {
-    { "version", "the program's name", false, info_version },
+    { "version", "the program's version", false, info_version },
     { "status", "whether the guest runs", false, info_status },
     { "name", "the guest's name (-name)", false, info_name },
     { "history", "command lines typed before", false, info_history },
