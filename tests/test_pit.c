@@ -1,4 +1,4 @@
-/* 8254: counts and outputs of all modes, latches, BCD, gate, port 61h; ticks on time, missed ones made up for. */
+/* 8254: counts and outputs of all modes, latches, BCD, gate, port 61h; ticks on time, missed ones caught up. */
 #include "chip_bench.h"
 
 #include "../devices/pic.h"
