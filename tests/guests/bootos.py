@@ -22,8 +22,8 @@ def start(host):
 
 
 def run(guest, name):
+    guest.type("-")                                     # so that the prompt of before can't be taken for the new one
     guest.monitor("system_reset")
-    time.sleep(0.3)
     guest.wait_screen(r"bootOS\n\$\s*\Z", 60)
     guest.type(name + "\n")
 
