@@ -131,6 +131,7 @@ static void vcpu_thread(void *opaque)
         t->parked = true;
         cpu_left(m, why);
     }
+    host_cond_signal(t->parked_cond);   /* somebody may wait in park() */
     host_unlock(t->lock);
 }
 
