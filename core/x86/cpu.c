@@ -30,6 +30,13 @@ void cpu_destroy(Cpu *cpu)
     tlb_destroy(cpu);
 }
 
+void cpu_reset(Cpu *cpu)
+{
+    blocks_drop_all(cpu);               /* the board may have put firmware into memory past everyone's eyes */
+    cpu->fault_vector = cpu->delivering = -1;
+    x86_reset_state(cpu);
+}
+
 void cpu_info_jit(Cpu *cpu, PrintFn *print, void *opaque)
 {
     const BlockCache *bc = cpu->blocks;

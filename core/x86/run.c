@@ -9,6 +9,7 @@
 #include "run.h"
 
 #include "../vm/host.h"
+#include "../vm/log.h"
 #include "block.h"
 #include "fpu.h"
 #include "helpers.h"
@@ -114,6 +115,11 @@ static Block *find_block(Cpu *cpu, u32 context)
 
 static void enter(Cpu *cpu, const u8 *code)
 {
+    if (log_on(LOG_EXEC)) {
+        const u32 *r = cpu->s.gpr;
+        log_line("%04x:%08x  %08x %08x %08x %08x  %08x %08x %08x %08x  %08x", cpu->s.seg[CS].sel, cpu->s.eip, r[EAX], r[ECX],
+                 r[EDX], r[EBX], r[ESP], r[EBP], r[ESI], r[EDI], cpu->s.eflags);
+    }
     cpu->scratch[SCRATCH_LINK] = 0;
     cpu->blocks->thunk.enter(cpu, code);
 }

@@ -8,6 +8,8 @@
 #include "helpers.h"
 #include "translate.h"
 
+#include "../vm/log.h"
+
 #include <assert.h>
 #include <string.h>
 
@@ -224,7 +226,19 @@ static void begin(Tr *t, Cpu *cpu, u32 page, u32 context)
     b->page2 = MEM_NO_PAGE;
     b->offset = (u16)((t->cs_base + cpu->s.eip) & PAGE_MASK);
     b->code = t->c.p;
-    b->unlinked = (t->mode & MODE_STEP) != 0;
+    b->unlinked = t->mode & MODE_STEP || log_on(LOG_EXEC);
+}
+
+/* -d in_asm */
+static void log_block(const Tr *t, const u8 *code)
+{
+    char text[96];
+    log_line("block %04x:%08x mode %08x", t->cpu->s.seg[CS].sel, t->b->eip, t->mode);
+    for (unsigned i = 0; i < t->count; code += t->insn[i++].len) {
+        const Insn *n = &t->insn[i];
+        cpu_disassemble(code, n->len, n->eip, t->mode & MODE_CS32 ? 32 : 16, text, sizeof text);
+        log_line("  %08x  %s%s", n->eip, text, n->row ? "" : "  (raises)");
+    }
 }
 
 static bool falls_through(const Insn *n)
@@ -306,6 +320,8 @@ Block *translate(Cpu *cpu, u32 page, u32 context)
         used = t.insn[0].len;
     }
     t.b->bytes = (u16)used;
+    if (log_on(LOG_IN_ASM) && t.b->page2 == MEM_NO_PAGE)
+        log_block(&t, cpu->arena + ((u64)page << PAGE_SHIFT) + offset);
     return finish(&t);
 }
 
