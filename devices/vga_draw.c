@@ -4,9 +4,9 @@
  * A copy of the memory that was drawn from is kept; a line of the picture is drawn again only where its memory differs
  * from the copy. A change of mode, colours or panning draws all.
  *
- * The picture has the guest's resolution: scan lines that a mode shows twice (320x200) are one line here. Line compare (split
- * screen), preset row scan, byte and pixel panning are taken line by line; all registers are read once a picture, so effects
- * that change them while the beam is on its way are not shown.
+ * The picture is the one that the monitor gets, dot by dot and scan line by scan line: a mode of 320x200 makes 640x400. Line
+ * compare (split screen), preset row scan, byte and pixel panning are taken line by line; all registers are read once a
+ * picture, so effects that change them while the beam is on its way are not shown.
  */
 #include "vga_int.h"
 
@@ -17,33 +17,25 @@ enum { PATIENCE = 6 };              /* refreshes to wait for a mode to be set up
 
 /* ---- the mode ---- */
 
-/* Do all row scans of a character row show the same memory? */
-static bool rows_alike(const Vga *v)
-{
-    return (v->s.crtc[CR_MODE] & 3) == 3;
-}
-
 static void analyse_vga(const Vga *v, VgaMode *m)
 {
     const VgaState *s = &v->s;
     const u8 *cr = s->crtc;
-    int twice = cr[CR_MAX_SCAN] >> 7, rows = (cr[CR_MAX_SCAN] & 0x1f) + 1;
     m->chars = cr[CR_HDISP_END] + 1;
-    m->lines = (cr[CR_VDISP_END] | (cr[CR_OVERFLOW] & 0x02) << 7 | (cr[CR_OVERFLOW] & 0x40) << 3) + 1;
-    m->dots = 8;
-    int repeat = twice + 1;
+    m->pixels = 8;
+    m->wide = s->seq[SEQ_CLOCKING] & 8 ? 2 : 1;
     if (!(s->gc[GC_MISC] & 1)) {
         m->kind = VGA_TEXT;
-        m->dots = s->seq[SEQ_CLOCKING] & 1 ? 8 : 9;
+        m->pixels = s->seq[SEQ_CLOCKING] & 1 ? 8 : 9;
+    } else if (s->gc[GC_MODE] & 0x40) {
+        m->kind = VGA_256;
+        m->pixels = 4;
+        m->wide *= 2;
     } else {
-        m->kind = s->gc[GC_MODE] & 0x40 ? VGA_256 : s->gc[GC_MODE] & 0x20 ? VGA_CGA : VGA_PLANAR;
-        m->dots = m->kind == VGA_256 ? 4 : 8;
-        if (rows_alike(v))
-            repeat *= rows;
+        m->kind = s->gc[GC_MODE] & 0x20 ? VGA_CGA : VGA_PLANAR;
     }
-    m->factor = repeat % 2 == 0 ? 2 : 1;
-    m->width = m->chars * m->dots;
-    m->height = m->lines / m->factor ? m->lines / m->factor : 1;
+    m->width = m->chars * m->pixels * m->wide;
+    m->height = (cr[CR_VDISP_END] | (cr[CR_OVERFLOW] & 0x02) << 7 | (cr[CR_OVERFLOW] & 0x40) << 3) + 1;
 }
 
 static void analyse(const Vga *v, VgaMode *m)
@@ -58,10 +50,10 @@ static void analyse(const Vga *v, VgaMode *m)
         m->bpp = v->s.vbe[VBE_BPP];
         m->kind = m->bpp == 4 ? VGA_PLANAR : VGA_LINEAR;
         m->width = v->s.vbe[VBE_XRES];
-        m->height = m->lines = v->s.vbe[VBE_YRES];
-        m->dots = 8;
+        m->height = v->s.vbe[VBE_YRES];
+        m->pixels = 8;
+        m->wide = 1;
         m->chars = m->width / 8;
-        m->factor = 1;
     } else {
         analyse_vga(v, m);
     }
@@ -105,11 +97,12 @@ static void make_look(const Vga *v, VgaLook *l)
 static u8 panning(const Vga *v, const VgaMode *m)
 {
     u8 pan = v->s.attr[ATTR_PANNING];
+    int pixels = pan & 7;
     if (m->kind == VGA_256)
-        return pan >> 1 & 3;
-    if (m->dots == 9)
-        return pan < 8 ? pan + 1 : 0;
-    return pan & 7;
+        pixels >>= 1;
+    else if (m->pixels == 9)
+        pixels = pan < 8 ? pan + 1 : 0;
+    return (u8)(pixels * m->wide);
 }
 
 /* Lets the CRTC's counters run through a picture and notes where they stand at each line of it. */
@@ -123,11 +116,9 @@ static void run_counters(Vga *v, const VgaMode *m)
     u8 pan = panning(v, m);
 
     ma += cr[CR_PRESET_ROW] >> 5 & 3;
-    for (u32 scan = 0; scan < (u32)m->lines; scan++) {
-        u32 y = scan / (u32)m->factor;
-        if (scan % (u32)m->factor == 0 && y < VGA_MAX_LINES)
-            v->draw.line[y] = (VgaLine){ (u16)ma, (u8)row, pan };
-        if (scan == compare) {
+    for (u32 y = 0; y < (u32)m->height && y < VGA_MAX_LINES; y++) {
+        v->draw.line[y] = (VgaLine){ (u16)ma, (u8)row, pan };
+        if (y == compare) {
             ma = row = 0;
             second = false;
             if (v->s.attr[ATTR_MODE] & 0x20)    /* the lower part is not panned */
@@ -187,7 +178,7 @@ static void pixels_256(const VgaLook *l, u32 bytes, u32 *px)
         *px++ = l->pal256[bytes & 0xff];
 }
 
-/* Draws character clocks first..last of a line, pan pixels to the left of where they would be. */
+/* Draws character clocks first..last of a line, pan dots to the left of where they would be. */
 static void draw_clocks(const Vga *v, Surface *sf, int y, const u32 *words, int first, int last, int pan)
 {
     const VgaMode *m = &v->draw.mode;
@@ -200,10 +191,10 @@ static void draw_clocks(const Vga *v, Surface *sf, int y, const u32 *words, int 
             pixels_cga(&v->draw.look, words[c], px);
         else
             pixels_planar(&v->draw.look, words[c], px);
-        int x = c * m->dots - pan;
-        for (int i = 0; i < m->dots; i++) {
+        int dots = m->pixels * m->wide, x = c * dots - pan;
+        for (int i = 0; i < dots; i++) {
             if (x + i >= 0 && x + i < m->width)
-                row[x + i] = px[i];
+                row[x + i] = px[m->wide == 1 ? i : i / m->wide];
         }
     }
 }
@@ -246,7 +237,8 @@ static void draw_planar(Vga *v, Surface *sf, bool full)
         memcpy(shadow, words, (size_t)n * 4);
         shadow[n] = (u32)pan;
         draw_clocks(v, sf, y, words, first, last, pan);
-        console_dirty(v->con, first * m->dots - pan, y, (last - first + 1) * m->dots, 1);
+        int dots = m->pixels * m->wide;
+        console_dirty(v->con, first * dots - pan, y, (last - first + 1) * dots, 1);
     }
 }
 

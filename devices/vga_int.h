@@ -56,9 +56,8 @@ typedef struct {
     VgaShape kind;
     int width, height;              /* of the picture */
     int chars;                      /* character clocks a line */
-    int dots;                       /* pixels a character clock */
-    int lines;                      /* scan lines */
-    int factor;                     /* scan lines a line of the picture */
+    int pixels;                     /* of the guest's, a character clock */
+    int wide;                       /* dots a pixel */
     int bpp;                        /* LINEAR */
 } VgaMode;
 
@@ -73,7 +72,7 @@ enum { VGA_MAX_LINES = 1024 };
 typedef struct {
     u16 ma;                         /* CRTC's memory address of the first character */
     u8 ra;                          /* row scan */
-    u8 pan;                         /* pixels cut off at the left */
+    u8 pan;                         /* dots cut off at the left */
 } VgaLine;
 
 typedef struct {

@@ -13,7 +13,8 @@ enum { CELL_CURSOR = 1 << 16, CELL_HIDDEN = 1 << 17 };      /* beside character 
 
 typedef struct {
     int y, lines;                   /* of the picture */
-    u32 ma, ra;                     /* ra of the first line; each further line is one more */
+    u32 ma, ra;                     /* ra of the first line; each further line, or pair of lines, is one more */
+    int repeat;                     /* lines that show the same row scan */
     int pan;
 } Band;
 
@@ -55,15 +56,16 @@ static u32 dots_of(const Vga *v, u32 cell, u32 ra, const Cursor *cur)
 static void draw_cell(const Vga *v, Surface *sf, const Band *b, int col, u32 cell, const Cursor *cur)
 {
     const VgaLook *l = &v->draw.look;
-    int width = v->draw.mode.dots, x0 = col * width - b->pan;
+    const VgaMode *m = &v->draw.mode;
+    int dots_wide = m->pixels * m->wide, x0 = col * dots_wide - b->pan;
     bool blinks = l->attr_mode & 8;
     u32 fg = l->pal16[cell >> 8 & 15], bg = l->pal16[cell >> 12 & (blinks ? 7 : 15)];
     for (int i = 0; i < b->lines; i++) {
-        u32 dots = dots_of(v, cell, (b->ra + (u32)i) & 31, cur);
+        u32 dots = dots_of(v, cell, (b->ra + (u32)(i / b->repeat)) & 31, cur);
         u32 *row = sf->pixels + (size_t)(b->y + i) * (size_t)sf->stride;
-        for (int d = 0; d < width; d++) {
-            if (x0 + d >= 0 && x0 + d < v->draw.mode.width)
-                row[x0 + d] = dots & (0x100u >> d) ? fg : bg;
+        for (int d = 0; d < dots_wide; d++) {
+            if (x0 + d >= 0 && x0 + d < m->width)
+                row[x0 + d] = dots & (0x100u >> (m->wide == 1 ? d : d / m->wide)) ? fg : bg;
         }
     }
 }
@@ -90,7 +92,7 @@ static void draw_band(Vga *v, Surface *sf, const Band *b, u32 *shadow, const Cur
     }
     if (first < 0)
         return;
-    int x = first * m->dots - b->pan, w = (last - first + 1) * m->dots;
+    int dots = m->pixels * m->wide, x = first * dots - b->pan, w = (last - first + 1) * dots;
     if (only_blink)
         console_blink(v->con, x, b->y, w, b->lines);
     else
@@ -101,10 +103,11 @@ static void draw_band(Vga *v, Surface *sf, const Band *b, u32 *shadow, const Cur
 static Band band_at(const Vga *v, int y)
 {
     const VgaLine *l = &v->draw.line[y];
-    Band b = { y, 1, l->ma, l->ra, l->pan };
+    int repeat = v->s.crtc[CR_MAX_SCAN] & 0x80 ? 2 : 1;
+    Band b = { y, 1, l->ma, l->ra, repeat, l->pan };
     while (y + b.lines < v->draw.mode.height) {
         const VgaLine *next = l + b.lines;
-        if (next->ma != l->ma || next->pan != l->pan || next->ra != l->ra + b.lines)
+        if (next->ma != l->ma || next->pan != l->pan || next->ra != l->ra + b.lines / repeat)
             break;
         b.lines++;
     }

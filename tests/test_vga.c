@@ -157,13 +157,21 @@ static u32 text_pixel(u32 ch, u32 attr, u32 r, int x, int dots, u32 font)
     return rgb(mode3.attr[on ? attr & 15 : attr >> 4 & 7]);
 }
 
+/* The picture in the guest's pixels, where each is wide dots by high scan lines. */
+static int wide = 1, high = 1;
+static u32 pixel(const Surface *s, int x, int y)
+{
+    u32 p = px(s, x * wide, y * high);
+    return px(s, x * wide + wide - 1, y * high + high - 1) == p ? p : ~p;
+}
+
 static int wrong_text(const Surface *s, int cols, int rows, int dots, int row_height)
 {
     int wrong = 0;
     for (int y = 0; y < rows * row_height; y++) {
         for (int x = 0; x < cols * dots; x++) {
             u32 cell = (u32)(y / row_height * cols + x / dots), ch = cell & 0xff, attr = cell * 7 & 0x7f;
-            wrong += px(s, x, y) != text_pixel(ch, attr, (u32)(y % row_height), x % dots, dots, 0);
+            wrong += pixel(s, x, y) != text_pixel(ch, attr, (u32)(y % row_height), x % dots, dots, 0);
         }
     }
     return wrong;
@@ -208,7 +216,12 @@ static void test_text(void)
     set_mode(&mode1);
     out2(0x3d4, 0x0a, 0x20);
     s = draw();
-    CHECK_MSG(size_is(s, 360, 400) && wrong_text(s, 40, 25, 9, 16) == 0, "mode 1: 40 columns");
+    wide = 2;
+    CHECK_MSG(size_is(s, 720, 400) && wrong_text(s, 40, 25, 9, 16) == 0, "mode 1: 40 columns, dots twice as wide");
+    out2(0x3d4, 9, 0xcf);
+    wide = high = 2;
+    CHECK_MSG(wrong_text(draw(), 40, 12, 9, 16) == 0, "scan lines twice");
+    wide = high = 1;
 }
 
 static void test_text_details(void)
@@ -288,16 +301,17 @@ static void test_cursor(void)
 static void test_mode13(void)
 {
     set_mode(&mode13);
+    wide = high = 2;
     CHECK_MSG(mem_page(m->mem, 0xa0000).direct_write, "chain-4 video memory is mapped directly");
     for (u32 i = 0; i < 64000; i++)
         poke(0xa0000 + i, i * 31 >> 3 & 0xff);
     const Surface *s = draw();
     int wrong = 0;
-    for (u32 i = 0; size_is(s, 320, 200) && i < 64000; i++)
-        wrong += px(s, (int)(i % 320), (int)(i / 320)) != rgb(i * 31 >> 3 & 0xff);
-    CHECK_MSG(size_is(s, 320, 200) && wrong == 0, "mode 13h");
+    for (u32 i = 0; size_is(s, 640, 400) && i < 64000; i++)
+        wrong += pixel(s, (int)(i % 320), (int)(i / 320)) != rgb(i * 31 >> 3 & 0xff);
+    CHECK_MSG(size_is(s, 640, 400) && wrong == 0, "mode 13h");
     out(0x3c6, 0x0f);
-    CHECK_MSG(px(draw(), 100, 0) == rgb((100 * 31 >> 3) & 15), "the PEL mask");
+    CHECK_MSG(pixel(draw(), 100, 0) == rgb((100 * 31 >> 3) & 15), "the PEL mask");
     out(0x3c6, 0xff);
 
     /* mode X: 320x240, unchained; pixel x is in plane x & 3 */
@@ -314,12 +328,12 @@ static void test_mode13(void)
     }
     s = draw();
     wrong = 0;
-    for (u32 i = 0; size_is(s, 320, 240) && i < 320 * 240; i++)
-        wrong += px(s, (int)(i % 320), (int)(i / 320)) != rgb(i * 13 >> 2 & 0xff);
-    CHECK_MSG(size_is(s, 320, 240) && wrong == 0, "mode X");
+    for (u32 i = 0; size_is(s, 640, 480) && i < 320 * 240; i++)
+        wrong += pixel(s, (int)(i % 320), (int)(i / 320)) != rgb(i * 13 >> 2 & 0xff);
+    CHECK_MSG(size_is(s, 640, 480) && wrong == 0, "mode X");
     out2(0x3d4, 0x0c, (80 * 240) >> 8);
     out2(0x3d4, 0x0d, (80 * 240) & 0xff);
-    CHECK_MSG(px(draw(), 5, 1) == rgb((320 * 241 + 5) * 13 >> 2 & 0xff), "the second page of mode X");
+    CHECK_MSG(pixel(draw(), 5, 1) == rgb((320 * 241 + 5) * 13 >> 2 & 0xff), "the second page of mode X");
     out2(0x3ce, 4, 2);
     CHECK(peek(0xa0001) == (6 * 13 >> 2 & 0xff));
     out2(0x3c4, 2, 0x0f);
@@ -328,6 +342,7 @@ static void test_mode13(void)
     poke(0xa1000, 0);
     out2(0x3ce, 5, 0x40);
     CHECK_MSG(peek(0xa1000) == (22 * 13 >> 2 & 0xff), "write mode 1 copies four pixels through the latches");
+    wide = high = 1;
 }
 
 static void plot16(u32 x, u32 y, u32 colour)
@@ -394,13 +409,14 @@ static void test_mode12(void)
 
 static void test_old_graphics(void)
 {
+    wide = high = 2;
     set_mode(&mode_d);
     poke(0xa0000 + 40 * 199 + 39, 0);
     out2(0x3c4, 2, 2);
     poke(0xa0000 + 40 * 199 + 39, 0x01);
     out2(0x3c4, 2, 0x0f);
     const Surface *s = draw();
-    CHECK_MSG(size_is(s, 320, 200) && px(s, 319, 199) == rgb(2), "mode 0Dh");
+    CHECK_MSG(size_is(s, 640, 400) && pixel(s, 319, 199) == rgb(2), "mode 0Dh");
 
     set_mode(&mode4);
     for (u32 i = 0; i < 0x4000; i++)
@@ -412,16 +428,18 @@ static void test_old_graphics(void)
     static const u8 want[8] = { 0, 1, 2, 3, 3, 2, 1, 0 };
     int wrong = 0;
     for (int x = 0; x < 8; x++)
-        wrong += px(s, x, 0) != rgb(mode4.attr[want[x]]);
-    CHECK_MSG(size_is(s, 320, 200) && wrong == 0 && px(s, 319, 199) == rgb(mode4.attr[3]), "mode 4: two bits a pixel, odd "
+        wrong += pixel(s, x, 0) != rgb(mode4.attr[want[x]]);
+    CHECK_MSG(size_is(s, 640, 400) && wrong == 0 && pixel(s, 319, 199) == rgb(mode4.attr[3]), "mode 4: two bits a pixel, odd "
               "lines 8 KiB higher");
 
     set_mode(&mode6);
+    wide = 1;
     for (u32 i = 0; i < 0x4000; i++)
         poke(0xb8000 + i, 0);
     poke(0xba000 + 1, 0x40);
     s = draw();
-    CHECK_MSG(size_is(s, 640, 200) && px(s, 9, 1) == rgb(0x17) && px(s, 8, 1) == rgb(0) && px(s, 9, 0) == rgb(0), "mode 6");
+    CHECK_MSG(size_is(s, 640, 400) && pixel(s, 9, 1) == rgb(0x17) && pixel(s, 8, 1) == rgb(0) && pixel(s, 9, 0) == rgb(0), "mode 6");
+    high = 1;
 }
 
 /* ---- VBE ---- */

@@ -173,7 +173,7 @@ const Command monitor_commands[] = {
       cmd_mouse_button },
     { "screendump", NULL, 1, 1, false, COMPLETE_NONE, "file", "save the screen as PPM, or PNG if the name ends in .png",
       cmd_screendump },
-    { "x", NULL, 0, -1, true, COMPLETE_NONE, "/fmt address", "show memory at a virtual address, as in x/10i $eip", monitor_x },
+    { "x", NULL, 0, -1, true, COMPLETE_NONE, "/fmt address", "show memory at a virtual address, as in x/10i $pc", monitor_x },
     { "xp", NULL, 0, -1, true, COMPLETE_NONE, "/fmt address", "show memory at a physical address", monitor_xp },
     { "print", "p", 0, -1, true, COMPLETE_NONE, "/fmt expression", "calculate, as in p $eax + 4 * 3", monitor_p },
     { "eject", NULL, 1, 2, false, COMPLETE_DRIVE, "[-f] drive", "take the medium out (-f: even if the guest locked it)",

@@ -1,5 +1,5 @@
 /*
- * Expressions of the monitor: 64-bit integers, C's notation of numbers, 'c' characters, $register, unary + - ~, parentheses, and
+ * Expressions of the monitor: 64-bit integers, C's notation of numbers, 'c' characters, $register ($pc: the linear address of the next instruction), unary + - ~, parentheses, and
  * the binary operators * / %, + -, << >>, & ^ |, in C's order.
  */
 #include "monitor_int.h"
@@ -34,8 +34,10 @@ static bool register_value(Parser *x, u64 *value)
     memcpy(name, x->p, n);
     name[n] = 0;
     x->p += n;
-    if (!strcmp(name, "pc"))
-        strcpy(name, "eip");
+    if (!strcmp(name, "pc") && x->mon->m->cpu) {
+        *value = cpu_eip(x->mon->m->cpu);
+        return true;
+    }
     if (!x->mon->m->cpu || !cpu_get_register(x->mon->m->cpu, name, value))
         return error_set(x->err, "there is no register '%s'", name);
     return true;
