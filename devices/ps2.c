@@ -132,6 +132,7 @@ typedef struct {
     Ps2 ps2;
     KeyboardState s;
     Timer timer;                    /* the next repeat */
+    bool strange_hands;             /* the state was loaded: its keys are not held by anybody here */
     bool said;
 } Keyboard;
 
@@ -248,21 +249,6 @@ static bool fits(const Keyboard *k, const Codes *c)
     return c->n + (count_told(&k->s) + 1) * LONGEST_RELEASE <= room(&k->ps2);
 }
 
-static void repeat(void *opaque)
-{
-    Keyboard *k = opaque;
-    KeyboardState *s = &k->s;
-
-    if (!s->repeats || !s->enabled)
-        return;
-    if (!s->plug.count) {           /* a guest that doesn't take them gets no more */
-        Codes c = press_codes(s, s->repeats);
-
-        enqueue(&k->ps2, c.byte, c.n);
-    }
-    timer_arm(&k->timer, now_ns(&k->ps2.dev) + repeat_period(s));
-}
-
 static void press(Keyboard *k, u8 key)
 {
     KeyboardState *s = &k->s;
@@ -325,6 +311,32 @@ static void enable(Keyboard *k)
     }
 }
 
+static void release_all(Keyboard *k)
+{
+    k->strange_hands = false;
+    stop_repeat(k);
+    memset(k->s.down, 0, sizeof(k->s.down));
+    if (k->s.enabled)
+        enable(k);
+}
+
+static void repeat(void *opaque)
+{
+    Keyboard *k = opaque;
+    KeyboardState *s = &k->s;
+
+    if (k->strange_hands)
+        release_all(k);
+    if (!s->repeats || !s->enabled)
+        return;
+    if (!s->plug.count) {           /* a guest that doesn't take them gets no more */
+        Codes c = press_codes(s, s->repeats);
+
+        enqueue(&k->ps2, c.byte, c.n);
+    }
+    timer_arm(&k->timer, now_ns(&k->ps2.dev) + repeat_period(s));
+}
+
 static void keyboard_defaults(Keyboard *k)
 {
     k->s.rate = RATE_DEFAULT;
@@ -338,6 +350,7 @@ static void keyboard_power_on(Keyboard *k)
     keyboard_defaults(k);
     k->s.leds = 0;
     k->s.enabled = 1;
+    k->strange_hands = false;
     k->s.plug.replies = k->s.plug.expect = 0;
     memset(k->s.told, 0, sizeof(k->s.told));
 }
@@ -434,10 +447,8 @@ static bool keyboard_loaded(Device *dev, Error *err)
         return false;
     if (s->set < 1 || s->set > 2)
         return error_set(err, "%s: scan code set %u", dev->id, s->set);
-    stop_repeat(k);
-    memset(s->down, 0, sizeof(s->down));    /* whoever held a key then does not hold it now */
-    if (s->enabled)
-        enable(k);
+    k->strange_hands = true;
+    timer_arm(&k->timer, now_ns(dev));
     return true;
 }
 
@@ -731,9 +742,8 @@ static bool mouse_loaded(Device *dev, Error *err)
     s->dx = clamp(s->dx, -FAR, FAR);
     s->dy = clamp(s->dy, -FAR, FAR);
     s->dz = clamp(s->dz, -FAR, FAR);
-    s->buttons = 0;
-    timer_cancel(&m->timer);
-    try_report(m);
+    s->buttons &= 7;
+    timer_arm(&m->timer, now_ns(dev));
     return true;
 }
 

@@ -1,4 +1,4 @@
-/* 8254: counts and outputs of all modes, latches, BCD, gate, port 61h; ticks on time, missed ones caught up. */
+/* 8254: counts and outputs of all modes, latches, BCD, gate, port 61h; ticks on time, missed ones as well. */
 #include "chip_bench.h"
 
 #include "../devices/pic.h"
