@@ -22,6 +22,7 @@ enum {
     INFO_LOADER = 1 << 9,
     INFO_BYTES = 128, MMAP_ENTRIES = 64, MMAP_ENTRY = 24, MODULE_ENTRY = 16,
     LOW_BOTTOM = 0x1000,            /* the ROM works below */
+    ROM_AREA = 0xc0000,
     LOW_PREFERRED = 0x10000,
     PT_LOAD = 1, EM_386 = 3, ELF_HEADER = 52, ELF_PHDR = 32,
 };
@@ -55,7 +56,8 @@ static bool check_range(u64 low, u64 high, u64 low_ram, Error *err)
     if (high > low_ram)
         return error_set(err, "the kernel needs %llu MiB of memory, the machine has %llu",
                          (unsigned long long)(high + 0xfffff) >> 20, (unsigned long long)low_ram >> 20);
-    if (low < LOW_BOTTOM || (low < 0x100000 && high > BOOT_LOW_TOP))
+    bool low_memory = low >= LOW_BOTTOM && high <= BOOT_LOW_TOP, high_memory = low >= ROM_AREA && high > 0x100000;
+    if (!low_memory && !high_memory)
         return error_set(err, "it wants to be loaded at %08llx-%08llx, where the firmware is",
                          (unsigned long long)low, (unsigned long long)high - 1);
     return true;
@@ -128,6 +130,15 @@ static bool load_elf(Image *image, const u8 *file, size_t bytes, u64 low_ram, Er
             image->entry = entry - vaddr + addr;    /* paging is off: the physical one */
     }
     return true;
+}
+
+/* Linkers like to put the ELF headers in front of what is linked to 1 MiB: those bytes are nobody's loss. */
+static void drop_rom_area(Image *image)
+{
+    if (image->low < ROM_AREA || image->low >= 0x100000)
+        return;
+    memmove(image->data, image->data + (0x100000 - image->low), image->high - 0x100000);
+    image->low = 0x100000;
 }
 
 /* Modules behind the kernel, each on its own page; *addr[] where they begin. */
@@ -248,6 +259,7 @@ bool boot_plan_multiboot(BootPlan *plan, const u8 *file, size_t bytes, const cha
     if (!(flags & FLAG_ADDRESSES ? load_by_header(&image, file, bytes, (size_t)at, low_ram, err)
                                  : load_elf(&image, file, bytes, low_ram, err)))
         goto out;
+    drop_rom_area(&image);
     plan->header.entry = image.entry;
     plan->piece[plan->header.pieces++] = (BootPiece){ FW_CFG_KERNEL_DATA, FW_CFG_KERNEL_ADDR,
                                                       FW_CFG_KERNEL_SIZE,
