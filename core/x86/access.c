@@ -140,6 +140,8 @@ bool mem_put(Cpu *cpu, unsigned user, u32 linear, u64 value, unsigned size)
     u8 bytes[8];
     Span sp;
 
+    if (!host)
+        host = tlb_beside_code(cpu, user, linear, size);
     if (host) {
         store_n(host, value, size);
         return false;
@@ -240,6 +242,12 @@ u8 *access_prepare(Cpu *cpu, int seg, u32 ea, unsigned size, unsigned kind)
     Span sp;
 
     cpu->access.pending = false;
+    if (access == ACC_WRITE && !(cpu->mode & (MODE_AC | MODE_WATCH))) {
+        u8 *host = tlb_beside_code(cpu, current_user(cpu), linear, size);
+
+        if (host)
+            return host;
+    }
     if ((cpu->mode & MODE_AC) && size <= 8 && (linear & (size - 1)))
         x86_raise_error(cpu, VEC_AC, 0);
     span_open(cpu, current_user(cpu), linear, size, access, &sp);

@@ -103,6 +103,12 @@ bool page_written(Cpu *cpu, u32 page, u32 offset, u32 bytes);
 /* ---- tlb.c ---- */
 u8 *tlb_walk(Cpu *cpu, unsigned user, u32 linear, int access, u64 *phys);   /* tlb_fill() for a given privilege */
 
+/*
+ * For a store to a page with translated code, whose write entry is 0: its host address if the page was looked up lately and no code lies
+ * in these bytes, else NULL.
+ */
+u8 *tlb_beside_code(Cpu *cpu, unsigned user, u32 linear, unsigned size);
+
 /* ---- transfer.c, task.c, exception.c ---- */
 void x86_tss_stack(Cpu *cpu, unsigned dpl, u16 *ss, u32 *esp);      /* inner stack from the TSS; raises #TS */
 bool x86_load_pdptes(Cpu *cpu, u32 cr3);     /* false: reserved bits are set, nothing is loaded (system.c) */

@@ -7,6 +7,7 @@
  */
 #include "../vm/host.h"
 
+#include "block.h"
 #include "system.h"
 
 #include <stdlib.h>
@@ -71,6 +72,45 @@ static void clear_entry(Cpu *cpu, TlbSet *set, u32 vpn)
     set->exec[vpn] = 0;
 }
 
+/* ---- stores beside translated code ---- */
+
+enum { GRANULE_SHIFT = 6 };
+
+static u32 code_key(unsigned user, u32 vpn) { return vpn << 2 | user << 1 | 1; }
+
+static void forget_code_pages(Cpu *cpu)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(cpu->code_page); i++)
+        cpu->code_page[i].key = 0;
+}
+
+static void remember_code_page(Cpu *cpu, unsigned user, u32 vpn, u32 page, u64 addend)
+{
+    unsigned i = vpn % ARRAY_LEN(cpu->code_page);
+
+    cpu->code_page[i].key = code_key(user, vpn);
+    cpu->code_page[i].page = page;
+    cpu->code_page[i].addend = addend;
+}
+
+u8 *tlb_beside_code(Cpu *cpu, unsigned user, u32 linear, unsigned size)
+{
+    u32 vpn = linear >> PAGE_SHIFT, offset = linear & PAGE_MASK, last = offset + size - 1, page;
+    unsigned i = vpn % ARRAY_LEN(cpu->code_page);
+    u64 granules;
+
+    if (cpu->code_page[i].key != code_key(user, vpn) || last >= PAGE_SIZE)
+        return NULL;
+    page = cpu->code_page[i].page;
+    granules = cpu->blocks->granules[page] >> (offset >> GRANULE_SHIFT);
+    if (!(cpu->page_flags[page] & PAGE_CODE) || (granules & ((2ull << ((last >> GRANULE_SHIFT) - (offset >> GRANULE_SHIFT))) - 1)))
+        return NULL;            /* without PAGE_CODE the page wants its write entry back */
+    mark_dirty(cpu, page);
+    return (u8 *)(uintptr_t)(cpu->code_page[i].addend + linear);
+}
+
+/* ---- flushes ---- */
+
 void tlb_flush(Cpu *cpu, bool global_too)
 {
     TlbFill *fill = cpu->tlb_fill;
@@ -90,6 +130,7 @@ void tlb_flush(Cpu *cpu, bool global_too)
         if (!kept)
             __builtin_memset(fill->large[u], 0, sizeof(fill->large[u]));
     }
+    forget_code_pages(cpu);
     blocks_mapping_changed(cpu);
 }
 
@@ -108,6 +149,7 @@ void tlb_flush_page(Cpu *cpu, u32 linear)
         clear_entry(cpu, cpu->tlb_set[0], vpn);
         clear_entry(cpu, cpu->tlb_set[1], vpn);
     }
+    forget_code_pages(cpu);
     blocks_mapping_changed(cpu);
 }
 
@@ -154,8 +196,12 @@ static u8 *enter(Cpu *cpu, unsigned user, u32 linear, int access, const PageInfo
     if (access == ACC_EXEC)
         set->exec[vpn] = p.page + 1;
     if (access == ACC_WRITE) {
-        if (!p.direct_write || (cpu->page_flags[p.page] & PAGE_CODE))
+        if (!p.direct_write)
             return NULL;
+        if (cpu->page_flags[p.page] & PAGE_CODE) {
+            remember_code_page(cpu, user, vpn, p.page, set->read[vpn]);
+            return NULL;
+        }
         mark_dirty(cpu, p.page);
         set->write[vpn] = set->read[vpn];
     }

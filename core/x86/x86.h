@@ -160,6 +160,7 @@ struct Cpu {
     u32 code_writes[64][2];     /* DMA into translated code: arena page, offset<<16|bytes; more than 64: all is dropped */
     u32 code_write_count;
     struct { u32 linear, size; u64 phys[2]; bool pending; } access;     /* access_prepare() .. access_commit() */
+    struct { u32 key, page; u64 addend; } code_page[16];    /* tlb.c: writable pages that hold translated code */
     u32 debug_pending;          /* DR6 bits of a debug trap that comes after this instruction */
     bool step_lost;             /* the stepped instruction entered a handler: its single-step trap does not come */
     bool shadow_new, rf_new;    /* the stepped instruction itself made s.shadow, loaded RF: they hold for the next one */
