@@ -1,4 +1,5 @@
-/* fw_cfg: items by port and by DMA, the directory, what it refuses, saving; ports 92h, E9h and isa-debug-exit. */
+/* fw_cfg: items by port and by DMA, the directory, what it refuses, saving; ports 92h, E9h and
+ * isa-debug-exit. */
 #include "test.h"
 
 #include "../core/vm/machine.h"
@@ -42,7 +43,8 @@ static void test_ports(FwCfg *fw)
     fw_cfg_add16(fw, FW_CFG_NB_CPUS, 0x1234);
     fw_cfg_add16(fw, FW_CFG_NB_CPUS, 0x0102);
     port_write(m, 0x510, FW_CFG_NB_CPUS, 2);
-    CHECK_MSG(port_read(m, 0x511, 1) == 2 && port_read(m, 0x511, 1) == 1, "a key given twice has the later data");
+    CHECK_MSG(port_read(m, 0x511, 1) == 2 && port_read(m, 0x511, 1) == 1,
+              "a key given twice has the later data");
     port_write(m, 0x510, 0x7777, 2);
     CHECK_MSG(port_read(m, 0x511, 1) == 0, "an item that is not there is empty");
     CHECK(port_read(m, 0x514, 4) == 0x554d4551 && port_read(m, 0x518, 4) == 0x47464320);
@@ -74,17 +76,20 @@ static void test_dma(FwCfg *fw)
     fw_cfg_add(fw, 0x100, "abcdefgh", 8);
     memset(ram + BUF, 0xff, 32);
     CHECK(dma(0x100 << 16 | 8 | 2, 4, BUF) == 0 && !memcmp(ram + BUF, "abcd\xff", 5));
-    CHECK_MSG(dma(4, 2, 0) == 0 && dma(2, 1, BUF) == 0 && ram[BUF] == 'g', "skip moves on, read goes on there");
+    CHECK_MSG(dma(4, 2, 0) == 0 && dma(2, 1, BUF) == 0 && ram[BUF] == 'g',
+              "skip moves on, read goes on there");
     CHECK_MSG(dma(2, 4, BUF) == 0 && !memcmp(ram + BUF, "h\0\0\0\xff", 5), "zeros behind the end");
     CHECK_MSG(dma(0x100 << 16 | 8, 0, 0) == 0 && dma(2, 1, BUF) == 0 && ram[BUF] == 'a', "select alone");
     CHECK_MSG(dma(0x100 << 16 | 8 | 16, 4, BUF) == 1, "items can't be written");
     CHECK_MSG(dma(0x100 << 16 | 8 | 2, 0xffffffff, BUF) == 1, "no gigabytes of zeros");
-    CHECK_MSG(dma(0x100 << 16 | 8 | 2, 8, 0xfffffffffffffffcull) == 0, "a destination that is nowhere is survived");
+    CHECK_MSG(dma(0x100 << 16 | 8 | 2, 8, 0xfffffffffffffffcull) == 0,
+              "a destination that is nowhere is survived");
     CHECK_MSG(dma(2, 100, DESC - 50) == 0, "a transfer over the descriptor itself");
     port_write(m, 0x510, 0x100, 2);
     port_write(m, 0x514, 0xffffffff, 4);
     port_write(m, 0x518, 0xffffffff, 4);
-    CHECK_MSG(dma(0x100 << 16 | 8 | 2, 1, BUF) == 0 && ram[BUF] == 'a', "a descriptor that is nowhere is survived");
+    CHECK_MSG(dma(0x100 << 16 | 8 | 2, 1, BUF) == 0 && ram[BUF] == 'a',
+              "a descriptor that is nowhere is survived");
 }
 
 static void test_state(FwCfg *fw)
