@@ -56,8 +56,8 @@ static bool check_range(u64 low, u64 high, u64 low_ram, Error *err)
     if (high > low_ram)
         return error_set(err, "the kernel needs %llu MiB of memory, the machine has %llu",
                          (unsigned long long)(high + 0xfffff) >> 20, (unsigned long long)low_ram >> 20);
-    bool low_memory = low >= LOW_BOTTOM && high <= BOOT_LOW_TOP, high_memory = low >= ROM_AREA &&
-    high > 0x100000;
+    bool low_memory = low >= LOW_BOTTOM && high <= BOOT_LOW_TOP;
+    bool high_memory = low >= ROM_AREA && high > 0x100000;
     if (!low_memory && !high_memory)
         return error_set(err, "it wants to be loaded at %08llx-%08llx, where the firmware is",
                          (unsigned long long)low, (unsigned long long)high - 1);

@@ -1,6 +1,6 @@
 /*
- * -kernel: how Linux and multiboot files are taken apart, what is refused, and that no change to a file's headers makes the
- * loader read or write outside of what it has.
+ * -kernel: how Linux and multiboot files are taken apart, what is refused, and that no change to a file's
+ * headers makes the loader read or write outside of what it has.
  */
 #include "test.h"
 
@@ -302,7 +302,8 @@ static void test_mutations(void)
         for (int k = 0; k < 3; k++) {
             seed = seed * 1664525 + 1013904223;
             u32 r = seed >> 8;
-            u8 *at = linux_kernel ? linux_file + 0x1f0 + r % 0x78 : elf_file + (r & 0x100 ? ELF_CODE : 0) + r % 120;
+            u8 *at = linux_kernel ? linux_file + 0x1f0 + r % 0x78
+                                  : elf_file + (r & 0x100 ? ELF_CODE : 0) + r % 120;
             store32(at, r & 0x200 ? values[(r >> 10) % ARRAY_LEN(values)] : seed);
         }
         size_t bytes = linux_kernel ? sizeof(linux_file) : sizeof(elf_file);
