@@ -717,9 +717,31 @@ static void test_debug(void)
     cpu->s.eflags |= FLAG_RF;
     cpu->rf_new = true;
     CHECK_MSG(stepped(false) == NEXT, "RF lets the instruction pass");
+    CHECK_MSG(stepped(false) == FAULT + VEC_DB, "and only that one");
     cpu->s.gpr[EAX] = 1 << 13;
     CHECK(run(helper_mov_dr, 0, desc(0x23, 7, EAX, true, 4), 0) == EXITED);
     CHECK(run(helper_mov_dr, 0, desc(0x21, 7, EAX, true, 4), 0) == FAULT + VEC_DB && (cpu->s.dr[6] & 1 << 13));
+}
+
+static void return_with(u32 flags)
+{
+    store32(ram + STACK0 - 12, 0x7000);
+    store32(ram + STACK0 - 8, SEL_CODE0);
+    store32(ram + STACK0 - 4, flags);
+    cpu->s.gpr[ESP] = STACK0 - 12;
+    run(helper_iret, 0, desc(0xcf, 0, 0, false, 4), 0);
+}
+
+static void test_rf_after_iret(void)
+{
+    protected_mode(0);
+    return_with(FLAG_RF | 2);
+    CHECK_MSG(!(cpu->s.eflags & FLAG_RF), "without breakpoints RF has done its work at once");
+    return_with(FLAG_RF | FLAG_TF | 2);
+    CHECK_MSG((cpu->s.eflags & FLAG_RF) && !cpu->rf_new, "an IRET that was not stepped itself: the next step ends RF");
+    CHECK(stepped(true) == FAULT + VEC_DB && !(cpu->s.eflags & FLAG_RF));
+    return_with(FLAG_RF | FLAG_TF | 2);
+    CHECK_MSG(cpu->rf_new, "a stepped IRET: RF outlives its own step");
 }
 
 static void test_io_permission(void)
@@ -851,6 +873,7 @@ int main(void)
     test_smm();
     test_pins();
     test_debug();
+    test_rf_after_iret();
     test_io_permission();
     test_misc();
     test_cpuid_msr();

@@ -346,6 +346,14 @@ u32 HELPER helper_ret_far(Cpu *cpu, u32 ea, u32 desc, u64 imm)
     return X86_EXIT;
 }
 
+/* RF matters only where single instructions are looked at; there it holds for the instruction after IRET. */
+static void settle_rf(Cpu *cpu, bool was_stepping)
+{
+    if (!(cpu->mode & MODE_STEP))
+        cpu->s.eflags &= ~FLAG_RF;
+    cpu->rf_new = was_stepping && (cpu->s.eflags & FLAG_RF);
+}
+
 /* IF, IOPL and the rest as the privilege allows; RF only with 32-bit operands. */
 static void iret_flags(Cpu *cpu, u32 value, unsigned size, unsigned old_cpl)
 {
@@ -358,7 +366,6 @@ static void iret_flags(Cpu *cpu, u32 value, unsigned size, unsigned old_cpl)
     if (old_cpl == 0)
         mask |= FLAG_IOPL;
     x86_write_eflags(cpu, value, mask);
-    cpu->rf_new = (cpu->mode & MODE_STEP) && (cpu->s.eflags & FLAG_RF);
 }
 
 static void iret_to_v86(Cpu *cpu, u32 eip, u16 sel, u32 flags)
@@ -378,7 +385,6 @@ static void iret_to_v86(Cpu *cpu, u32 eip, u16 sel, u32 flags)
     cpu->s.gpr[ESP] = esp;
     cpu->s.eip = eip & 0xffff;
     x86_update_mode(cpu);
-    cpu->rf_new = (cpu->mode & MODE_STEP) && (flags & FLAG_RF);
 }
 
 static void iret_task(Cpu *cpu, u32 next_eip)
@@ -431,12 +437,12 @@ static void iret_real(Cpu *cpu, unsigned size)
     load_real_cs(cpu, sel, eip);
     stack_add(cpu, (s32)(3 * size));
     x86_write_eflags(cpu, flags, mask);
-    cpu->rf_new = (cpu->mode & MODE_STEP) && (cpu->s.eflags & FLAG_RF);
 }
 
 u32 HELPER helper_iret(Cpu *cpu, u32 ea, u32 desc, u64 imm)
 {
     unsigned size = desc_size(desc);
+    bool stepping = (cpu->mode & MODE_STEP) != 0;
     (void)ea;
     (void)imm;
 
@@ -450,6 +456,7 @@ u32 HELPER helper_iret(Cpu *cpu, u32 ea, u32 desc, u64 imm)
     } else {
         iret_real(cpu, size);
     }
+    settle_rf(cpu, stepping);
     cpu->s.nmi_masked = cpu->s.smm ? cpu->s.nmi_masked : 0;
     x86_check_irq(cpu);
     return X86_EXIT;
