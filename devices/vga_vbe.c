@@ -53,10 +53,12 @@ static void fit(u16 *r)
     r[VBE_VIRT_WIDTH] &= 0xfff8;
     u32 height = memory / bytes_for(r[VBE_VIRT_WIDTH], bpp);
     r[VBE_VIRT_HEIGHT] = (u16)(height > 0xffff ? 0xffff : height);
-    if (r[VBE_X_OFFSET] > r[VBE_VIRT_WIDTH] - r[VBE_XRES])
-        r[VBE_X_OFFSET] = (u16)(r[VBE_VIRT_WIDTH] - r[VBE_XRES]);
     if (r[VBE_Y_OFFSET] > r[VBE_VIRT_HEIGHT] - r[VBE_YRES])
         r[VBE_Y_OFFSET] = (u16)(r[VBE_VIRT_HEIGHT] - r[VBE_YRES]);
+    /* The offsets make a start address: a line may go on at the beginning of the next, as long as there is memory. */
+    u32 stride = bytes_for(r[VBE_VIRT_WIDTH], bpp), end = (r[VBE_Y_OFFSET] + (u32)r[VBE_YRES]) * stride;
+    if (bytes_for(r[VBE_X_OFFSET], bpp) + 1 > memory - end && r[VBE_X_OFFSET] > r[VBE_VIRT_WIDTH] - r[VBE_XRES])
+        r[VBE_X_OFFSET] = (u16)(r[VBE_VIRT_WIDTH] - r[VBE_XRES]);
 }
 
 bool vbe_sane(const Vga *v)
