@@ -1,7 +1,7 @@
 /*
- * Drives and their media: what blk.h promises to the controllers, over the formats' drivers. Checks every request once, keeps
- * count of what is in flight, and answers what needs no driver a turn of the main loop later, so that done() never
- * runs inside blk_submit().
+ * Drives and their media: what blk.h promises to the controllers, over the formats' drivers. Checks every
+ * request once, keeps count of what is in flight, and answers what needs no driver a turn of the main loop
+ * later, so that done() never runs inside blk_submit().
  */
 #include "../core/vm/blk.h"
 
@@ -141,7 +141,8 @@ static void now_done(BlkReq *req)
 static BlkResult submit_and_wait(Blk *blk, BlkOp op, u64 offset, void *buf, u32 bytes)
 {
     bool done = false;
-    BlkReq req = { .op = op, .offset = offset, .buf = buf, .bytes = bytes, .done = now_done, .opaque = &done };
+    BlkReq req = { .op = op, .offset = offset, .buf = buf, .bytes = bytes, .done = now_done,
+                   .opaque = &done };
 
     blk_submit(blk, &req);
     while (!done && blk->in_flight) {
@@ -192,7 +193,8 @@ bool blk_change(Blk *blk, const char *file, const char *format, Error *err)
     const char *old_format = blk->format;
     bool ok = true;
 
-    close_image(blk);               /* first: the same file may be put in again, and we keep it from other writers */
+    /* first: the same file may be put in again, and we keep it from other writers */
+    close_image(blk);
     blk->file = copy_text(file);
     if (file) {
         blk->img = open_image(blk, file, format, err);
@@ -292,7 +294,8 @@ void blk_describe(Blk *blk, char *out, size_t size)
     }
     snprintf(out, size, "%s: %s (%s, %llu bytes%s%s%s)", blk->name, blk->file, blk->format,
              (unsigned long long)blk->img->bytes, blk->img->readonly ? ", read-only" : "",
-             blk->img->drv == &overlay_driver ? ", changes are thrown away" : "", blk->locked ? ", locked" : "");
+             blk->img->drv == &overlay_driver ? ", changes are thrown away" : "",
+             blk->locked ? ", locked" : "");
 }
 
 void blk_flush_all(Machine *m)

@@ -1,9 +1,10 @@
 /*
- * -snapshot: an image whose writes go to an anonymous file and are gone with it, while its base stays untouched.
+ * -snapshot: an image whose writes go to an anonymous file and are gone with it, while its base stays
+ * untouched.
  *
- * The disk is divided into clusters of 64 KiB. The first write to a cluster gives it the next slot of the file, so that the file is
- * as long as what was written; a bit a sector says which sectors lie there. A read is cut into runs that lie together in
- * either file, mostly one. Nothing is ever copied from the base.
+ * The disk is divided into clusters of 64 KiB. The first write to a cluster gives it the next slot of the
+ * file, so that the file is as long as what was written; a bit a sector says which sectors lie there. A read
+ * is cut into runs that lie together in either file, mostly one. Nothing is ever copied from the base.
  *
  *      page of 1024 clusters -> cluster { slot, 128 sector bits } -> file
  *

@@ -1,7 +1,8 @@
 /*
- * Which driver opens a file. A file is raw unless its bytes say that it is an image of another format; those this build does
- * not know are refused by name, never taken as raw disks in silence: a guest would see the container as its disk and
- * destroy it. format=raw overrides, for a guest disk that happens to look like an image.
+ * Which driver opens a file. A file is raw unless its bytes say that it is an image of another format; those
+ * this build does not know are refused by name, never taken as raw disks in silence: a guest would see the
+ * container as its disk and destroy it. format=raw overrides, for a guest disk that happens to look like an
+ * image.
  */
 #include "driver.h"
 
@@ -52,7 +53,7 @@ static bool is_file_name(const char *file, Error *err)
         if (!strncmp(file, no_files[i].prefix, strlen(no_files[i].prefix)))
             return error_set(err, "%.300s: %s are not supported by this build", file, no_files[i].what);
     }
-    if (((file[0] >= 'a' && file[0] <= 'z') || (file[0] >= 'A' && file[0] <= 'Z')) && file[1] == ':' && !file[2])
+    if ((file[0] | 0x20) >= 'a' && (file[0] | 0x20) <= 'z' && file[1] == ':' && !file[2])
         return error_set(err, "%s: disks and drives of the host are not supported by this build", file);
     return true;
 }
@@ -95,7 +96,8 @@ const BlkDriver *image_driver(const char *file, const char *format, Error *err)
     if (format) {
         drv = driver_named(format);
         if (!drv)
-            error_set(err, "format '%.40s' of %.300s is not supported by this build (it knows raw)", format, file);
+            error_set(err, "format '%.40s' of %.300s is not supported by this build (it knows raw)", format,
+                      file);
         return drv;
     }
     f = host_file_open(file, HOST_READ, err);
@@ -105,7 +107,7 @@ const BlkDriver *image_driver(const char *file, const char *format, Error *err)
     host_file_close(f);
     drv = driver_named(format ? format : "raw");
     if (!drv)
-        error_set(err, "format '%s' of %.300s is not supported by this build (format=raw takes the file as it is)",
-                  format, file);
+        error_set(err, "format '%s' of %.300s is not supported by this build "
+                  "(format=raw takes the file as it is)", format, file);
     return drv;
 }

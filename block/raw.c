@@ -1,6 +1,7 @@
 /*
- * Raw images: byte n of the file is byte n of the disk. A file that does not end on a sector reads as if zeros followed, and
- * grows to the whole sector when that is written. Not here: devices of the host, sparse files, discard.
+ * Raw images: byte n of the file is byte n of the disk. A file that does not end on a sector reads as if
+ * zeros followed, and grows to the whole sector when that is written. Not here: devices of the host, sparse
+ * files, discard.
  */
 #include "driver.h"
 
@@ -12,7 +13,8 @@
 typedef struct {
     BlkImage img;
     HostFile *f;
-    u64 size;                       /* of the file: what lies behind it is zeros, what lies before it must be readable */
+    /* of the file: what lies behind it is zeros, what lies before it must be readable */
+    u64 size;
     char *name;
     bool said;                      /* one line about the first host error, not thousands */
 } Raw;

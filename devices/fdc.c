@@ -1,12 +1,14 @@
 /*
- * Intel 82078 floppy disk controller (44-pin, AT mode): registers, command phase, and the commands that move no data.
- * Source: 82078 data sheet (290475), chapters 2 (registers), 5 (command set), 6 (status). The sectors move in fdc_data.c.
+ * Intel 82078 floppy disk controller (44-pin, AT mode): registers, command phase, and the commands that move
+ * no data. Source: 82078 data sheet (290475), chapters 2 (registers), 5 (command set), 6 (status). The
+ * sectors move in fdc_data.c.
  *
  *      3F2 DOR  motors, DMA gate, /reset, drive     3F4 r MSR  w DSR
  *      3F3 TDR  tape drive bits, kept only          3F5 FIFO         3F7 r DIR (disk changed)  w CCR
  *
- * Not modelled: FORMAT AND WRITE (answered as an invalid command), FM recording (the MFM bit is not looked at), head load and
- * step times (seeks take a fixed instant), a motor that is off (disks are always up to speed), the FIFO's threshold.
+ * Not modelled: FORMAT AND WRITE (answered as an invalid command), FM recording (the MFM bit is not looked
+ * at), head load and step times (seeks take a fixed instant), a motor that is off (disks are always up to
+ * speed), the FIFO's threshold.
  */
 #include "fdc_int.h"
 
@@ -16,7 +18,8 @@
 #include "../core/vm/machine.h"
 #include "../core/vm/memory.h"
 
-enum { DOR_RESET_N = 0x04, DOR_DMA_GATE = 0x08, MSR_RQM = 0x80, MSR_DIO = 0x40, MSR_NONDMA = 0x20, MSR_BUSY = 0x10 };
+enum { DOR_RESET_N = 0x04, DOR_DMA_GATE = 0x08, MSR_RQM = 0x80, MSR_DIO = 0x40, MSR_NONDMA = 0x20,
+       MSR_BUSY = 0x10 };
 
 #define SEEK_NS  100000u            /* long enough for the guest to be done with its last OUT */
 #define RESET_NS 30000u
@@ -28,7 +31,8 @@ static void update_line(Fdc *f)
 
 void fdc_raise(Fdc *f)
 {
-    f->s.reset_status = 0;          /* firmware asks for one of the four only and goes on: the rest is forgotten */
+    /* firmware asks for one of the four only and goes on: the rest is forgotten */
+    f->s.reset_status = 0;
     f->s.irq = 1;
     update_line(f);
 }
@@ -91,7 +95,8 @@ static void seek_fired(void *opaque)
             continue;
         s->seek_st0[d] = (u8)(ST0_SE | d);
         if (s->recalibrate >> d & 1) {
-            fdc_move_heads(f, d, -79);          /* the chip gives up after 79 steps without the track 0 signal */
+            /* the chip gives up after 79 steps without the track 0 signal */
+            fdc_move_heads(f, d, -79);
             s->pcn[d] = 0;
             if (!there || s->track[d])
                 s->seek_st0[d] |= ST0_IC_ABNORMAL | ST0_EC;
@@ -220,7 +225,8 @@ static void cmd_option(Fdc *f)
     no_result(f);
 }
 
-/* One byte a drive until one has bit 7; bit 6 of that one: no result phase. The bytes are kept and told, no more. */
+/* One byte a drive until one has bit 7; bit 6 of that one: no result phase. The bytes are kept and told, no
+ * more. */
 static void cmd_drive_spec(Fdc *f)
 {
     FdcState *s = &f->s;
@@ -356,7 +362,8 @@ static void reset_fired(void *opaque)
     if (!f->s.reset_due)
         return;
     f->s.reset_due = 0;
-    fdc_raise(f);                   /* with polling disabled too: drivers that disable it wait for this one all the same */
+    /* with polling disabled too: drivers that disable it wait for this one all the same */
+    fdc_raise(f);
     f->s.reset_status = 4;
 }
 
@@ -475,17 +482,17 @@ static const PortOps fdc_ports = { .read = fdc_port_read, .write = fdc_port_writ
 /* ---- the device ---- */
 
 static const SaveField fdc_fields[] = {
-    SAVE(FdcState, dor), SAVE(FdcState, tdr), SAVE(FdcState, rate), SAVE(FdcState, phase), SAVE(FdcState, irq),
-    SAVE(FdcState, reset_due), SAVE(FdcState, reset_status), SAVE(FdcState, exec_due), SAVE(FdcState, cmd),
-    SAVE(FdcState, cmd_len), SAVE(FdcState, result), SAVE(FdcState, result_len), SAVE(FdcState, result_pos),
-    SAVE(FdcState, specify), SAVE(FdcState, config), SAVE(FdcState, pretrk), SAVE(FdcState, lock),
-    SAVE(FdcState, perpendicular), SAVE(FdcState, option), SAVE(FdcState, powerdown), SAVE(FdcState, drive_spec),
-    SAVE(FdcState, pcn), SAVE(FdcState, track), SAVE(FdcState, target), SAVE(FdcState, recalibrate),
-    SAVE(FdcState, seeking), SAVE(FdcState, seek_ended), SAVE(FdcState, seek_st0), SAVE(FdcState, changed),
-    SAVE(FdcState, st), SAVE(FdcState, c), SAVE(FdcState, h), SAVE(FdcState, r), SAVE(FdcState, n),
-    SAVE(FdcState, drive), SAVE(FdcState, head), SAVE(FdcState, scan), SAVE(FdcState, pio_ready),
-    SAVE(FdcState, stalled), SAVE(FdcState, tc), SAVE(FdcState, buf), SAVE(FdcState, pad), SAVE(FdcState, pos), SAVE(FdcState, left),
-    SAVE_END
+    SAVE(FdcState, dor), SAVE(FdcState, tdr), SAVE(FdcState, rate), SAVE(FdcState, phase),
+    SAVE(FdcState, irq), SAVE(FdcState, reset_due), SAVE(FdcState, reset_status), SAVE(FdcState, exec_due),
+    SAVE(FdcState, cmd), SAVE(FdcState, cmd_len), SAVE(FdcState, result), SAVE(FdcState, result_len),
+    SAVE(FdcState, result_pos), SAVE(FdcState, specify), SAVE(FdcState, config), SAVE(FdcState, pretrk),
+    SAVE(FdcState, lock), SAVE(FdcState, perpendicular), SAVE(FdcState, option), SAVE(FdcState, powerdown),
+    SAVE(FdcState, drive_spec), SAVE(FdcState, pcn), SAVE(FdcState, track), SAVE(FdcState, target),
+    SAVE(FdcState, recalibrate), SAVE(FdcState, seeking), SAVE(FdcState, seek_ended),
+    SAVE(FdcState, seek_st0), SAVE(FdcState, changed), SAVE(FdcState, st), SAVE(FdcState, c),
+    SAVE(FdcState, h), SAVE(FdcState, r), SAVE(FdcState, n), SAVE(FdcState, drive), SAVE(FdcState, head),
+    SAVE(FdcState, scan), SAVE(FdcState, pio_ready), SAVE(FdcState, stalled), SAVE(FdcState, tc),
+    SAVE(FdcState, buf), SAVE(FdcState, pad), SAVE(FdcState, pos), SAVE(FdcState, left), SAVE_END
 };
 
 static void fdc_reset(Device *dev)
@@ -549,7 +556,8 @@ static void fdc_info(Device *dev, void (*print)(void *opaque, const char *line),
                            g->sectors, f->s.track[d], f->s.changed >> d & 1 ? ", disk changed" : "");
         print(opaque, line);
     }
-    snprintf(line, sizeof(line), "controller %s, DOR %02x, MSR %02x", phases[f->s.phase], f->s.dor, read_msr(f));
+    snprintf(line, sizeof(line), "controller %s, DOR %02x, MSR %02x", phases[f->s.phase], f->s.dor,
+             read_msr(f));
     print(opaque, line);
 }
 

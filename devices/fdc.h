@@ -1,7 +1,7 @@
 /*
- * 82078 floppy disk controller with up to two drives. Machine lock held for every call; the board owns the Blks, which outlive
- * the controller. A NULL Blk is a drive that isn't installed; a Blk without a medium is an empty drive.
- * Source: Intel 82078 44-pin data sheet (order 290475).
+ * 82078 floppy disk controller with up to two drives. Machine lock held for every call; the board owns the
+ * Blks, which outlive the controller. A NULL Blk is a drive that isn't installed; a Blk without a medium is
+ * an empty drive. Source: Intel 82078 44-pin data sheet (order 290475).
  */
 #ifndef DEVICES_FDC_H
 #define DEVICES_FDC_H

@@ -1,14 +1,15 @@
 /*
- * 82078: the commands that move data (data sheet chapters 5.1, 5.2, 6). READ, WRITE, their deleted forms, READ TRACK, VERIFY,
- * SCAN, FORMAT TRACK, READ ID.
+ * 82078: the commands that move data (data sheet chapters 5.1, 5.2, 6). READ, WRITE, their deleted forms,
+ * READ TRACK, VERIFY, SCAN, FORMAT TRACK, READ ID.
  *
- * A run of sectors that lie together in the image (to the end of the track, or of both sides with MT) is one request; the DMA
- * channel then takes or gives sector after sector until its terminal count. If the channel is not ready the command waits, as
- * a sector and a byte in it, without any buffer that would have to be saved: the rest is read again. Without DMA the
- * sector in s.buf goes through the FIFO register.
+ * A run of sectors that lie together in the image (to the end of the track, or of both sides with MT) is one
+ * request; the DMA channel then takes or gives sector after sector until its terminal count. If the channel
+ * is not ready the command waits, as a sector and a byte in it, without any buffer that would have to be
+ * saved: the rest is read again. Without DMA the sector in s.buf goes through the FIFO register.
  *
- * Raw images hold no address marks: a sector has the ID that its place gives it, 512 bytes (N = 2), and is never deleted. WRITE
- * DELETED writes plain data; FORMAT writes the fill byte where the IDs fit the image and fails where they don't.
+ * Raw images hold no address marks: a sector has the ID that its place gives it, 512 bytes (N = 2), and is
+ * never deleted. WRITE DELETED writes plain data; FORMAT writes the fill byte where the IDs fit the image and
+ * fails where they don't.
  */
 #include "fdc_int.h"
 
@@ -75,7 +76,8 @@ static Blk *disk(Fdc *f)
     return blk && blk_has_medium(blk) ? blk : NULL;
 }
 
-/* Are there sector IDs under the head? 5.25" disks of 40 tracks turn at 250 kb/s in their own drive, at 300 in a 1.2M one. */
+/* Are there sector IDs under the head? 5.25" disks of 40 tracks turn at 250 kb/s in their own drive, at 300
+ * in a 1.2M one. */
 static bool track_readable(Fdc *f)
 {
     const FloppyGeometry *g = &f->geometry[f->s.drive & 1];
@@ -235,7 +237,7 @@ static void start_read(Fdc *f)
 
 /* ---- to and from the host ---- */
 
-/* Moves the rest of a sector (or of a sector ID) by DMA. False: the channel is not ready, the command waits. */
+/* Moves the rest of a sector, or of its ID, by DMA. False: the channel is not ready, the command waits. */
 static bool dma_move(Fdc *f, u8 *sector, u32 size, bool to_memory)
 {
     FdcState *s = &f->s;
@@ -295,7 +297,8 @@ static void verify_arrived(Fdc *f, FdcIo *io)
     proceed(f);
 }
 
-/* Compares the rest of s.buf, which came from the host, with the disk's sector. FFh from the host matches anything. */
+/* Compares the rest of s.buf, which came from the host, with the disk's sector. FFh from the host matches
+ * anything. */
 static void scan_sector(Fdc *f, const u8 *disk_bytes)
 {
     FdcState *s = &f->s;
@@ -359,7 +362,8 @@ static void read_arrived(Fdc *f, FdcIo *io)
     proceed(f);
 }
 
-/* Gathers a run from the host and writes it. A sector that the terminal count cuts short is filled with zeros. */
+/* Gathers a run from the host and writes it. A sector that the terminal count cuts short is filled with
+ * zeros. */
 static void start_write(Fdc *f)
 {
     FdcState *s = &f->s;
@@ -494,7 +498,8 @@ static void begin(Fdc *f)
     s->tc = s->stalled = s->pio_ready = 0;
 }
 
-/* Errors come by the timer: the guest shall be done with the OUT that started the command before it is interrupted. */
+/* Errors come by the timer: the guest shall be done with the OUT that started the command before it is
+ * interrupted. */
 static void end_later(Fdc *f, u64 ns)
 {
     f->s.exec_due = 1;
@@ -516,7 +521,8 @@ void fdc_exec_fired(void *opaque)
         if (may_write(f))
             proceed(f);
     } else {
-        u64 turn = clock_ns(f->dev.m, CLOCK_VIRTUAL) % 200000000u;     /* the disk turns five times a second */
+        /* the disk turns five times a second */
+        u64 turn = clock_ns(f->dev.m, CLOCK_VIRTUAL) % 200000000u;
 
         s->c = s->track[s->drive];
         s->h = s->head;

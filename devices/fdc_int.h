@@ -10,15 +10,17 @@ enum { FDC_DRIVES = 2, FDC_CMD_MAX = 17, FDC_RESULT_MAX = 16, FDC_SECTOR = 512 }
 
 enum { PHASE_COMMAND, PHASE_EXEC, PHASE_RESULT };
 
-enum { ST0_IC_ABNORMAL = 0x40, ST0_IC_INVALID = 0x80, ST0_IC_POLL = 0xc0, ST0_SE = 0x20, ST0_EC = 0x10, ST0_HD = 0x04 };
+enum { ST0_IC_ABNORMAL = 0x40, ST0_IC_INVALID = 0x80, ST0_IC_POLL = 0xc0, ST0_SE = 0x20, ST0_EC = 0x10,
+       ST0_HD = 0x04 };
 enum { ST1_EN = 0x80, ST1_DE = 0x20, ST1_OR = 0x10, ST1_ND = 0x04, ST1_NW = 0x02, ST1_MA = 0x01 };
 enum { ST2_CM = 0x40, ST2_DD = 0x20, ST2_WC = 0x10, ST2_SH = 0x08, ST2_SN = 0x04, ST2_BC = 0x02 };
 
-enum { CMD_READ_TRACK = 0x02, CMD_WRITE = 0x05, CMD_READ = 0x06, CMD_WRITE_DELETED = 0x09, CMD_READ_ID = 0x0a,
-       CMD_READ_DELETED = 0x0c, CMD_FORMAT = 0x0d, CMD_SCAN_EQUAL = 0x11, CMD_VERIFY = 0x16, CMD_SCAN_LOW = 0x19,
-       CMD_SCAN_HIGH = 0x1d, CMD_MT = 0x80, CMD_SK = 0x20 };
+enum { CMD_READ_TRACK = 0x02, CMD_WRITE = 0x05, CMD_READ = 0x06, CMD_WRITE_DELETED = 0x09,
+       CMD_READ_ID = 0x0a, CMD_READ_DELETED = 0x0c, CMD_FORMAT = 0x0d, CMD_SCAN_EQUAL = 0x11,
+       CMD_VERIFY = 0x16, CMD_SCAN_LOW = 0x19, CMD_SCAN_HIGH = 0x1d, CMD_MT = 0x80, CMD_SK = 0x20 };
 
-enum { CONFIG_EIS = 0x40, CONFIG_EFIFO = 0x20, CONFIG_POLL = 0x10 };    /* of CONFIGURE's second byte; set: EIS on, others off */
+/* of CONFIGURE's second byte; set: EIS on, others off */
+enum { CONFIG_EIS = 0x40, CONFIG_EFIFO = 0x20, CONFIG_POLL = 0x10 };
 
 typedef struct {
     u8 dor, tdr, rate, phase;

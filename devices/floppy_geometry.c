@@ -1,7 +1,8 @@
 /*
- * Floppy formats by image size. Sources: ECMA-70/-78/-99/-100/-125/-147 for the standard ones; the others are those that DMF, fdformat
- * and Linux' fd names write. A drive that reads more than 18 sectors a track is called 2.88M to the firmware, whose INT 13h
- * would otherwise refuse the higher sector numbers. Not here: sector sizes other than 512 bytes.
+ * Floppy formats by image size. Sources: ECMA-70/-78/-99/-100/-125/-147 for the standard ones; the others are
+ * those that DMF, fdformat and Linux' fd names write. A drive that reads more than 18 sectors a track is
+ * called 2.88M to the firmware, whose INT 13h would otherwise refuse the higher sector numbers. Not here:
+ * sector sizes other than 512 bytes.
  */
 #include "floppy_geometry.h"
 
@@ -43,7 +44,8 @@ static u32 sectors_of(const FloppyGeometry *g)
     return (u32)g->cylinders * g->heads * g->sectors;
 }
 
-/* By the BIOS parameter block of the boot sector: bytes a sector 0Bh, sectors 13h, sectors a track 18h, heads 1Ah. */
+/* By the BIOS parameter block of the boot sector: bytes a sector 0Bh, sectors 13h, sectors a track 18h, heads
+ * 1Ah. */
 static bool by_parameter_block(Blk *blk, u64 image_sectors, FloppyGeometry *g)
 {
     u8 boot[512];
@@ -86,6 +88,7 @@ FloppyGeometry floppy_geometry(Blk *blk)
         if (formats[i].cylinders == 80 && formats[i].sectors > 18 && sectors_of(&formats[i]) >= sectors)
             return formats[i];
     }
-    log_line("%s: %s is larger than any floppy disk; the guest sees its first 2.88 MB", blk_name(blk), blk_file(blk));
+    log_line("%s: %s is larger than any floppy disk; the guest sees its first 2.88 MB", blk_name(blk),
+             blk_file(blk));
     return format_2880k;
 }

@@ -15,9 +15,10 @@ typedef struct {
 } FloppyGeometry;
 
 /*
- * A size that some format has is that format. Any other size (a hobby system's image, from one boot sector on) takes the
- * geometry of its BIOS parameter block if that holds the image, else the smallest 3.5" format that does; what the file lacks
- * of it reads as zeros. Without a medium: an empty 1.44M drive's. Blocks: reads the boot sector of odd sizes.
+ * A size that some format has is that format. Any other size (a hobby system's image, from one boot sector
+ * on) takes the geometry of its BIOS parameter block if that holds the image, else the smallest 3.5" format
+ * that does; what the file lacks of it reads as zeros. Without a medium: an empty 1.44M drive's. Blocks:
+ * reads the boot sector of odd sizes.
  */
 FloppyGeometry floppy_geometry(Blk *blk);
 

@@ -1,15 +1,17 @@
 /*
- * An IDE channel with two drives: task file, data register, reset, interrupt. What a command means is in ide_ata.c and
- * ide_atapi.c. Source: ATA/ATAPI-6 chapters 7 (registers) and 9 (protocols).
+ * An IDE channel with two drives: task file, data register, reset, interrupt. What a command means is in
+ * ide_ata.c and ide_atapi.c. Source: ATA/ATAPI-6 chapters 7 (registers) and 9 (protocols).
  *
- *      cmd+0 data    +1 error/features  +2 count  +3 LBA low  +4 LBA mid  +5 LBA high  +6 device  +7 status/command
+ *      cmd+0 data  +1 error/features  +2 count  +3 LBA low  +4 LBA mid  +5 LBA high  +6 device
+ *      cmd+7 status/command
  *      ctl+0 alternate status / device control (HOB, SRST, nIEN)
  *
- * Requests are asynchronous: while one is under way the channel is busy and the guest goes on. A reset ends the command at once; the
- * channel stays busy until the request that was under way is gone, so that nothing written later can be overtaken.
+ * Requests are asynchronous: while one is under way the channel is busy and the guest goes on. A reset ends
+ * the command at once; the channel stays busy until the request that was under way is gone, so that nothing
+ * written later can be overtaken.
  *
- * Not modelled: overlap and queueing, 8-bit transfers of CFA, security, S.M.A.R.T., host protected area. A drive that isn't there
- * reads as zeros, a channel without any too.
+ * Not modelled: overlap and queueing, 8-bit transfers of CFA, security, S.M.A.R.T., host protected area. A
+ * drive that isn't there reads as zeros, a channel without any too.
  */
 #include "ide_int.h"
 
@@ -109,7 +111,8 @@ IdeIo *ide_new_io(IdeChannel *ch, BlkOp op, u64 offset, u32 bytes, void (*then)(
     IdeIo *io = ide_alloc(sizeof(*io) + bytes);
 
     *io = (IdeIo){ .ch = ch, .then = then };
-    io->req = (BlkReq){ .op = op, .offset = offset, .bytes = bytes, .buf = io->data, .done = io_done, .opaque = io };
+    io->req = (BlkReq){ .op = op, .offset = offset, .bytes = bytes, .buf = io->data, .done = io_done,
+                        .opaque = io };
     return io;
 }
 
@@ -121,8 +124,17 @@ void ide_submit(IdeChannel *ch, IdeIo *io)
     blk_submit(ide_blk(ch), &io->req);
 }
 
+static void delay_fired(void *opaque)
+{
+    IdeChannel *ch = opaque;
+
+    if (ch->s.phase == PHASE_DELAY)
+        ata_write_on(ch);
+}
+
 static void abandon(IdeChannel *ch)
 {
+    timer_cancel(&ch->delay);
     if (!ch->io)
         return;
     ch->io->dead = true;
@@ -376,10 +388,11 @@ void ide_channel_decode(IdeChannel *ch, bool on)
 /* ---- the device ---- */
 
 static const SaveField ide_fields[] = {
-    IDE_DRIVE_SAVE(d[0]), IDE_DRIVE_SAVE(d[1]), SAVE(IdeState, lba), SAVE(IdeState, left), SAVE(IdeState, skip),
-    SAVE(IdeState, pos), SAVE(IdeState, end), SAVE(IdeState, len), SAVE(IdeState, limit), SAVE(IdeState, cd_block),
-    SAVE(IdeState, select), SAVE(IdeState, ctl), SAVE(IdeState, irq), SAVE(IdeState, phase), SAVE(IdeState, op),
-    SAVE(IdeState, block), SAVE(IdeState, cdb), SAVE(IdeState, pad), SAVE(IdeState, buf), SAVE_END
+    IDE_DRIVE_SAVE(d[0]), IDE_DRIVE_SAVE(d[1]), SAVE(IdeState, lba), SAVE(IdeState, left),
+    SAVE(IdeState, skip), SAVE(IdeState, pos), SAVE(IdeState, end), SAVE(IdeState, len),
+    SAVE(IdeState, limit), SAVE(IdeState, cd_block), SAVE(IdeState, select), SAVE(IdeState, ctl),
+    SAVE(IdeState, irq), SAVE(IdeState, phase), SAVE(IdeState, op), SAVE(IdeState, block),
+    SAVE(IdeState, cdb), SAVE(IdeState, pad), SAVE(IdeState, buf), SAVE_END
 };
 
 static void ide_reset(Device *dev)
@@ -414,13 +427,17 @@ static bool work_fits(const IdeChannel *ch)
         return s->left && cd == cd_op && s->skip < (cd ? s->cd_block : 512u) &&
                (cd || s->op == OP_READ_DMA || s->op == OP_WRITE_DMA);
     }
-    if (s->phase != PHASE_IN && s->phase != PHASE_OUT)
+    if (s->phase == PHASE_IDLE || s->phase == PHASE_IO)
         return true;
+    if (s->phase == PHASE_DELAY && s->op != OP_WRITE)
+        return false;
     if (cd_op)
         return cd && s->cd_block && s->limit >= 2;
     if (s->op == OP_REPLY)
         return cd && s->limit >= 2;
-    return (s->op != OP_READ && s->op != OP_WRITE) || (!cd && s->block && s->len / 512 <= s->left);
+    if (s->op == OP_READ || (s->op == OP_WRITE && s->phase != PHASE_DELAY))
+        return !cd && s->block && s->len / 512 <= s->left;
+    return s->op != OP_WRITE || (!cd && s->block);
 }
 
 static bool ide_loaded(Device *dev, Error *err)
@@ -428,7 +445,7 @@ static bool ide_loaded(Device *dev, Error *err)
     IdeChannel *ch = (IdeChannel *)dev;
     IdeState *s = &ch->s;
 
-    if (s->select > 1 || s->phase > PHASE_DMA || s->op >= OP_COUNT || s->len > IDE_BUF || s->end > s->len ||
+    if (s->select > 1 || s->phase > PHASE_DELAY || s->op >= OP_COUNT || s->len > IDE_BUF || s->end > s->len ||
         s->pos > s->end || (s->cd_block != CD_BLOCK && s->cd_block != CD_RAW_BLOCK && s->cd_block))
         return error_set(err, "%s: state out of range", dev->id);
     if (s->phase == PHASE_IO || ((s->phase == PHASE_IN || s->phase == PHASE_OUT) && s->pos == s->end))
@@ -445,6 +462,8 @@ static bool ide_loaded(Device *dev, Error *err)
     }
     ch->line = s->irq && !(s->ctl & CTL_NIEN);
     irq_set(ch->irq, ch->line);
+    if (s->phase == PHASE_DELAY)
+        timer_arm(&ch->delay, clock_ns(dev->m, CLOCK_VIRTUAL));
     return true;
 }
 
@@ -452,6 +471,7 @@ static void ide_destroy(Device *dev)
 {
     IdeChannel *ch = (IdeChannel *)dev;
 
+    timer_cancel(&ch->delay);
     for (unsigned n = 0; n < 2; n++) {
         if (ch->blk[n]) {
             blk_drain(ch->blk[n]);
@@ -462,7 +482,8 @@ static void ide_destroy(Device *dev)
 
 static void ide_info(Device *dev, void (*print)(void *opaque, const char *line), void *opaque)
 {
-    static const char *const phases[] = { "idle", "disk request", "data in", "data out", "waits for DMA" };
+    static const char *const phases[] = { "idle", "disk request", "data in", "data out", "waits for DMA",
+                                          "writes" };
     IdeChannel *ch = (IdeChannel *)dev;
     char line[160];
 
@@ -474,8 +495,10 @@ static void ide_info(Device *dev, void (*print)(void *opaque, const char *line),
 
         if (!ch->blk[n])
             continue;
-        snprintf(line, sizeof(line), "drive %u: %s, %u heads, %u sectors, multiple %u, PIO %02x, DMA %02x, error %02x", n,
-                 is_cd(ch, n) ? "CD-ROM" : "disk", d->heads, d->sectors, d->multiple, d->pio_mode, d->dma_mode, d->error);
+        snprintf(line, sizeof(line),
+                 "drive %u: %s, %u heads, %u sectors, multiple %u, PIO %02x, DMA %02x, error %02x", n,
+                 is_cd(ch, n) ? "CD-ROM" : "disk", d->heads, d->sectors, d->multiple, d->pio_mode,
+                 d->dma_mode, d->error);
         print(opaque, line);
     }
 }
@@ -502,6 +525,7 @@ IdeChannel *ide_channel_create(Machine *m, u16 cmd, u16 ctl, Irq irq, Blk *maste
     ch->cmd = cmd;
     ch->ctl = ctl;
     ch->bm = bm;
+    timer_init(&ch->delay, m, CLOCK_VIRTUAL, delay_fired, ch);
     ch->blk[0] = master;
     ch->blk[1] = slave;
     for (unsigned n = 0; n < 2; n++) {

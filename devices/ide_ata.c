@@ -1,9 +1,10 @@
 /*
  * ATA disk commands: ATA/ATAPI-6 chapter 8. PIO and DMA, CHS, LBA28 and LBA48.
  *
- * PIO reads and writes go through the channel's buffer of 128 sectors, of which the guest takes a DRQ block at a time; DMA goes in
- * chunks of 1 MiB. If the bus master stops short the command waits at (lba, left, skip) and its rest is read again, or
- * gathered on, when it is started anew: no data waits outside the saved state.
+ * PIO reads and writes go through the channel's buffer of 128 sectors, of which the guest takes a DRQ block
+ * at a time; DMA goes in chunks of 1 MiB. If the bus master stops short the command waits at (lba, left,
+ * skip) and its rest is read again, or gathered on, when it is started anew: no data waits outside the saved
+ * state.
  */
 #include "ide_int.h"
 
@@ -15,10 +16,11 @@
 
 enum { SECTOR = 512, MULTIPLE_MAX = 16, MAX_LBA28 = 0x0fffffff };
 
+#define WRITE_DELAY_NS 300000u
+
 static const u8 ready = ST_DRDY | ST_DSC;
 
 static void read_more(IdeChannel *ch);
-static void write_present(IdeChannel *ch, bool interrupt);
 static void dma_more(IdeChannel *ch);
 static void verify_more(IdeChannel *ch);
 
@@ -55,7 +57,8 @@ static bool by_partition_table(Blk *blk, u64 sectors, IdeGeometry *g)
 IdeGeometry ide_geometry(Blk *blk)
 {
     u64 sectors = blk_bytes(blk) / SECTOR, cylinders = sectors / (16 * 63);
-    IdeGeometry g = { (u16)(cylinders > 16383 ? 16383 : cylinders ? cylinders : 1), 16, 63, cylinders > 1024 };
+    IdeGeometry g = { (u16)(cylinders > 16383 ? 16383 : cylinders ? cylinders : 1), 16, 63,
+                      cylinders > 1024 };
 
     if (!blk_is_cdrom(blk) && sectors)
         by_partition_table(blk, sectors, &g);
@@ -255,23 +258,43 @@ static void read_more(IdeChannel *ch)
     ide_submit(ch, ide_new_io(ch, BLK_READ, s->lba * SECTOR, n * SECTOR, read_done));
 }
 
-static void write_done(IdeChannel *ch, IdeIo *io)
+/* Asks the guest for the next DRQ block: of the buffer under way, or the first of the next buffer full. */
+static void write_present(IdeChannel *ch, bool interrupt)
 {
-    went_on(ch, io->req.bytes / SECTOR);
+    IdeState *s = &ch->s;
+
+    if (s->pos == s->len) {
+        s->pos = 0;
+        s->len = s->left < IDE_BUF / SECTOR ? s->left * SECTOR : IDE_BUF;
+    }
+    ide_transfer(ch, PHASE_OUT, drq_bytes(s), interrupt);
+}
+
+void ata_write_on(IdeChannel *ch)
+{
     if (ch->s.left)
         write_present(ch, true);
     else
         done(ch);
 }
 
-/* Asks the guest for the first DRQ block of the next buffer full. */
-static void write_present(IdeChannel *ch, bool interrupt)
+/* With -win2k-hack the interrupt takes its time: the installer of Windows 2000 loses writes that are
+ * acknowledged at once. */
+static void write_soon(IdeChannel *ch)
 {
-    IdeState *s = &ch->s;
+    if (!ch->dev.m->cfg.win2k_hack) {
+        ata_write_on(ch);
+        return;
+    }
+    ch->s.phase = PHASE_DELAY;
+    ide_drive(ch)->status = ST_BSY;
+    timer_arm(&ch->delay, clock_ns(ch->dev.m, CLOCK_VIRTUAL) + WRITE_DELAY_NS);
+}
 
-    s->pos = 0;
-    s->len = s->left < IDE_BUF / SECTOR ? s->left * SECTOR : IDE_BUF;
-    ide_transfer(ch, PHASE_OUT, drq_bytes(s), interrupt);
+static void write_done(IdeChannel *ch, IdeIo *io)
+{
+    went_on(ch, io->req.bytes / SECTOR);
+    write_soon(ch);
 }
 
 void ata_block_ended(IdeChannel *ch)
@@ -292,7 +315,7 @@ void ata_block_ended(IdeChannel *ch)
         break;
     case OP_WRITE:
         if (s->pos < s->len) {
-            ide_transfer(ch, PHASE_OUT, drq_bytes(s), true);
+            write_soon(ch);
         } else {
             IdeIo *io = ide_new_io(ch, BLK_WRITE, s->lba * SECTOR, s->len, write_done);
 

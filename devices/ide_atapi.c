@@ -1,11 +1,12 @@
 /*
- * ATAPI CD-ROM: ATA/ATAPI-6 chapter 9.8 (PACKET protocol), INF-8020i and MMC-3 (commands). The medium is an image of
- * 2048-byte blocks, one data track; an image above 1 GB shows itself as a DVD.
+ * ATAPI CD-ROM: ATA/ATAPI-6 chapter 9.8 (PACKET protocol), INF-8020i and MMC-3 (commands). The medium is an
+ * image of 2048-byte blocks, one data track; an image above 1 GB shows itself as a DVD.
  *
- * A reply is built in the channel's buffer and handed over in DRQs of at most the guest's byte count limit, or by DMA. READ goes
- * through the same buffer, 64 KiB at a time, or with DMA in chunks of 512 KiB.
+ * A reply is built in the channel's buffer and handed over in DRQs of at most the guest's byte count limit,
+ * or by DMA. READ goes through the same buffer, 64 KiB at a time, or with DMA in chunks of 512 KiB.
  *
- * Not modelled: audio (no such tracks), writing, EDC and ECC bytes of raw reads (zeros), subchannels beyond the position.
+ * Not modelled: audio (no such tracks), writing, EDC and ECC bytes of raw reads (zeros), subchannels beyond
+ * the position.
  */
 #include "ide_int.h"
 
@@ -15,8 +16,8 @@
 #include "../core/vm/machine.h"
 
 enum { KEY_NONE, KEY_NOT_READY = 2, KEY_MEDIUM = 3, KEY_ILLEGAL = 5, KEY_ATTENTION = 6 };
-enum { ASC_INVALID_OPCODE = 0x20, ASC_OUT_OF_RANGE = 0x21, ASC_INVALID_FIELD = 0x24, ASC_CHANGED = 0x28, ASC_RESET = 0x29,
-       ASC_NO_MEDIUM = 0x3a, ASC_LOCKED = 0x53, ASC_MODE = 0x64 };
+enum { ASC_INVALID_OPCODE = 0x20, ASC_OUT_OF_RANGE = 0x21, ASC_INVALID_FIELD = 0x24, ASC_CHANGED = 0x28,
+       ASC_RESET = 0x29, ASC_NO_MEDIUM = 0x3a, ASC_LOCKED = 0x53, ASC_MODE = 0x64 };
 enum { EVENT_NONE, EVENT_NEW_MEDIUM = 2, EVENT_REMOVED = 3 };
 
 static const u8 ready = ST_DRDY | ST_DSC;
@@ -581,12 +582,12 @@ static void cmd_configuration(IdeChannel *ch, const u8 *c)
     memset(b, 0, 8);
     put16(b + 6, dvd ? 0x10 : cd ? 0x08 : 0);
     p = put_feature(p, c, 0x0000, true, profiles, 8);
-    p = put_feature(p, c, 0x0001, true, (const u8 *)"\0\0\0\x02\0\0\0", 8);             /* core: ATAPI */
-    p = put_feature(p, c, 0x0002, true, (const u8 *)"\0\0\0", 4);                       /* morphing */
-    p = put_feature(p, c, 0x0003, true, (const u8 *)"\x29\0\0", 4);                     /* tray, eject, lock */
-    p = put_feature(p, c, 0x0010, medium, (const u8 *)"\0\0\x08\0\0\x01\0", 8);         /* random readable */
-    p = put_feature(p, c, 0x001e, cd, (const u8 *)"\0\0\0", 4);                         /* CD read */
-    p = put_feature(p, c, 0x001f, dvd, (const u8 *)"\0\0\0", 0);                        /* DVD read */
+    p = put_feature(p, c, 0x0001, true, (const u8 *)"\0\0\0\x02\0\0\0", 8);      /* core: ATAPI */
+    p = put_feature(p, c, 0x0002, true, (const u8 *)"\0\0\0", 4);                /* morphing */
+    p = put_feature(p, c, 0x0003, true, (const u8 *)"\x29\0\0", 4);              /* tray, eject, lock */
+    p = put_feature(p, c, 0x0010, medium, (const u8 *)"\0\0\x08\0\0\x01\0", 8);  /* random readable */
+    p = put_feature(p, c, 0x001e, cd, (const u8 *)"\0\0\0", 4);                  /* CD read */
+    p = put_feature(p, c, 0x001f, dvd, (const u8 *)"\0\0\0", 0);                 /* DVD read */
     put32(b, (u32)(p - b) - 4);
     reply(ch, (u32)(p - b), get16(c + 7));
 }
@@ -720,7 +721,8 @@ static const struct {
     { 0xbe, MEDIUM,   cmd_read_cd },
 };
 
-/* A new disc is told in two steps, as a tray that was opened and closed: guests without event polling rely on it. */
+/* A new disc is told in two steps, as a tray that was opened and closed: guests without event polling rely on
+ * it. */
 static bool medium_usable(IdeChannel *ch)
 {
     IdeDrive *d = ide_drive(ch);
@@ -748,7 +750,8 @@ static void run_packet(IdeChannel *ch)
     }
     if (c[0] != 0x03)
         d->sense_key = d->asc = d->ascq = 0;
-    if (!(commands[i].flags & ANY_TIME) && d->attention && !(d->was_changed && (commands[i].flags & MEDIUM))) {
+    if (!(commands[i].flags & ANY_TIME) && d->attention &&
+        !(d->was_changed && (commands[i].flags & MEDIUM))) {
         u8 asc = d->attention;
 
         d->attention = 0;

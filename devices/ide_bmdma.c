@@ -1,13 +1,15 @@
 /*
- * PIIX3 function 1: the PCI side of the two IDE channels, with bus master. Sources: Intel 82371SB data sheet (290550),
- * chapter 2.4; "Programming Interface for Bus Master IDE Controller" 1.0.
+ * PIIX3 function 1: the PCI side of the two IDE channels, with bus master. Sources: Intel 82371SB data sheet
+ * (290550), chapter 2.4; "Programming Interface for Bus Master IDE Controller" 1.0.
  *
  *      config 40h/42h IDETIM, 44h SIDETIM: timings, kept; bit 15 of IDETIM: the channel's ports are decoded
- *      BAR4 + 8*channel: +0 command (start, read)  +2 status (active, error, interrupt, drive DMA capable)  +4 table
+ *      BAR4 + 8*channel: +0 command (start, read)   +2 status (active, error, interrupt, drive can DMA)
+ *                        +4 table
  *      table entry: address, even; bytes, even, 0 = 64 KiB, bit 31 of the second word: last
  *
- * A table that nobody ends goes round in its 64 KiB, as the chip's counter does; each entry moves something, so the drive's count ends it.
- * Not modelled: the error bit (no bus error ever happens here), and a direction that contradicts the command (the command wins).
+ * A table that nobody ends goes round in its 64 KiB, as the chip's counter does; each entry moves something,
+ * so the drive's count ends it. Not modelled: the error bit (no bus error ever happens here), and a direction
+ * that contradicts the command (the command wins).
  */
 #include "ide_int.h"
 
@@ -15,7 +17,8 @@
 
 #include "../core/vm/machine.h"
 
-enum { BM_START = 0x01, BM_READ = 0x08, BM_ACTIVE = 0x01, BM_ERROR = 0x02, BM_INTERRUPT = 0x04, BM_CAPABLE = 0x60 };
+enum { BM_START = 0x01, BM_READ = 0x08, BM_ACTIVE = 0x01, BM_ERROR = 0x02, BM_INTERRUPT = 0x04,
+       BM_CAPABLE = 0x60 };
 enum { IDETIM = 0x40, SIDETIM = 0x44, COMMAND_IO = 1 };
 
 typedef struct {
@@ -136,7 +139,8 @@ static void bm_write_byte(PiixIde *p, unsigned reg, u8 value)
         write_command(p, n, value);
         break;
     case 2:
-        s->status[n] = (u8)((s->status[n] & ~BM_CAPABLE & ~(value & (BM_ERROR | BM_INTERRUPT))) | (value & BM_CAPABLE));
+        s->status[n] &= (u8)~(BM_CAPABLE | (value & (BM_ERROR | BM_INTERRUPT)));
+        s->status[n] |= value & BM_CAPABLE;
         break;
     case 4: case 5: case 6: case 7:
         s->table[n] = ((s->table[n] & ~(0xffu << shift)) | (u32)value << shift) & ~3u;
@@ -213,9 +217,9 @@ static void piix_info(Device *dev, void (*print)(void *opaque, const char *line)
 }
 
 static const SaveField piix_fields[] = {
-    PCI_SAVE(PiixIdeState, pci), SAVE(PiixIdeState, table), SAVE(PiixIdeState, next), SAVE(PiixIdeState, addr),
-    SAVE(PiixIdeState, left), SAVE(PiixIdeState, command), SAVE(PiixIdeState, status), SAVE(PiixIdeState, last),
-    SAVE(PiixIdeState, pad), SAVE_END
+    PCI_SAVE(PiixIdeState, pci), SAVE(PiixIdeState, table), SAVE(PiixIdeState, next),
+    SAVE(PiixIdeState, addr), SAVE(PiixIdeState, left), SAVE(PiixIdeState, command),
+    SAVE(PiixIdeState, status), SAVE(PiixIdeState, last), SAVE(PiixIdeState, pad), SAVE_END
 };
 
 const DeviceClass piix3_ide_class = {
@@ -226,7 +230,8 @@ const DeviceClass piix3_ide_class = {
 
 PciDevice *ide_pci_create(Machine *m, PciBus *bus, int devfn, Irq irq14, Irq irq15, Blk *const drives[4])
 {
-    static const PciId id = { .vendor = 0x8086, .device = 0x7010, .prog_if = 0x80, .subclass = 1, .base_class = 1 };
+    static const PciId id = { .vendor = 0x8086, .device = 0x7010, .prog_if = 0x80, .subclass = 1,
+                              .base_class = 1 };
     PiixIde *p = device_create(m, &piix3_ide_class);
 
     for (unsigned n = 0; n < 2; n++) {

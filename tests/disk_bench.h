@@ -1,4 +1,5 @@
-/* What the tests of disks and their controllers share: a machine without a CPU, image files, a main loop by hand. */
+/* What the tests of disks and their controllers share: a machine without a CPU, image files, a main loop by
+ * hand. */
 #ifndef TESTS_DISK_BENCH_H
 #define TESTS_DISK_BENCH_H
 
@@ -88,7 +89,8 @@ __attribute__((unused)) static void bench_machine(void)
 
 __attribute__((unused)) static Blk *bench_drive(const char *file, bool cdrom, bool readonly, bool snapshot)
 {
-    DriveConfig cfg = { .used = true, .cdrom = cdrom, .readonly = readonly, .snapshot = snapshot, .file = (char *)file };
+    DriveConfig cfg = { .used = true, .cdrom = cdrom, .readonly = readonly, .snapshot = snapshot,
+                        .file = (char *)file };
     Error err = { "" };
     Blk *blk = blk_create(m, &cfg, "drive", &err);
 

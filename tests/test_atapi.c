@@ -1,6 +1,6 @@
 /*
- * ATAPI CD-ROM: packets by PIO with byte count limits and by DMA, every command, medium changes as drivers see them, errors, and
- * random packets.
+ * ATAPI CD-ROM: packets by PIO with byte count limits and by DMA, every command, medium changes as drivers
+ * see them, errors, and random packets.
  */
 #include "ide_bench.h"
 
@@ -61,12 +61,14 @@ static u32 be32(const u8 *p) { return (u32)p[0] << 24 | (u32)p[1] << 16 | (u32)p
 static void test_identify(void)
 {
     task(0xa0, 0, 0, false, 0xec);
-    CHECK_MSG(in8(0x177) == 0x51 && in8(0x174) == 0x14 && in8(0x175) == 0xeb, "IDENTIFY DEVICE is refused with the signature");
+    CHECK_MSG(in8(0x177) == 0x51 && in8(0x174) == 0x14 && in8(0x175) == 0xeb,
+              "IDENTIFY DEVICE is refused with the signature");
     task(0xa0, 0, 0, false, 0xa1);
     CHECK(pio_in(buf, 512, 512) == 512 && load16(buf) == 0x85c0 && !memcmp(buf + 54, "EQUMW-NIC -DOR M", 16));
     CHECK(PACKET(0) == 0x51 && sense() == 0x062900);
     CHECK_MSG(PACKET(0) == 0x50 && sense() == 0, "the reset is told once");
-    CHECK(PACKET(0x12, 0, 0, 0, 36) == 0x50 && got == 36 && buf[0] == 5 && buf[1] == 0x80 && !memcmp(buf + 8, "QEMU-WINCD-ROM  ", 16));
+    CHECK(PACKET(0x12, 0, 0, 0, 36) == 0x50 && got == 36 && buf[0] == 5 && buf[1] == 0x80 &&
+          !memcmp(buf + 8, "QEMU-WINCD-ROM  ", 16));
     CHECK(PACKET(0x12, 0, 0, 0, 5) == 0x50 && got == 5);
     CHECK(PACKET(0x12, 1, 0, 0, 36) == 0x51 && sense() == 0x052400);
     CHECK(PACKET(0x77) == 0x51 && in8(0x171) == 0x54 && sense() == 0x052000);
@@ -80,9 +82,11 @@ static void test_read(void)
 
     CHECK(PACKET(0x25) == 0x50 && got == 8 && be32(buf) == BLOCKS - 1 && be32(buf + 4) == 2048);
     CHECK(packet(read10, 0xfffe) == 0x50 && got == 100 * 2048 && is_pattern(buf, 7 * 2048, 100 * 2048));
-    CHECK(packet(read10, 2048) == 0x50 && got == 100 * 2048 && drqs == 100 && is_pattern(buf, 7 * 2048, 100 * 2048));
+    CHECK(packet(read10, 2048) == 0x50 && got == 100 * 2048 && drqs == 100 && is_pattern(buf, 7 * 2048,
+            100 * 2048));
     CHECK(packet(read10, 3000) == 0x50 && got == 100 * 2048 && is_pattern(buf, 7 * 2048, 100 * 2048));
-    CHECK_MSG(packet(read10, 777) == 0x50 && got == 100 * 2048 && is_pattern(buf, 7 * 2048, 100 * 2048), "odd limits are rounded");
+    CHECK_MSG(packet(read10, 777) == 0x50 && got == 100 * 2048 && is_pattern(buf, 7 * 2048, 100 * 2048),
+              "odd limits are rounded");
     CHECK(packet(read10, 0) == 0x50 && got == 100 * 2048);
     read10[8] = 1;
     CHECK(packet(read10, 1) == 0x50 && got == 2048 && drqs == 1024 && is_pattern(buf, 7 * 2048, 2048));
@@ -90,16 +94,20 @@ static void test_read(void)
     CHECK(PACKET(0xa8, 0, 0, 0, 0, 3, 0, 0, 0, 2) == 0x50 && got == 4096 && is_pattern(buf, 3 * 2048, 4096));
     CHECK(PACKET(0x28, 0, 0, 0, BLOCKS >> 8, BLOCKS & 255, 0, 0, 1) == 0x51 && sense() == 0x052100);
     CHECK(PACKET(0xa8, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff) == 0x51 && sense() == 0x052100);
-    CHECK(PACKET(0xbe, 0, 0, 0, 0, 5, 0, 0, 3, 0x10) == 0x50 && got == 3 * 2048 && is_pattern(buf, 5 * 2048, 3 * 2048));
+    CHECK(PACKET(0xbe, 0, 0, 0, 0, 5, 0, 0, 3, 0x10) == 0x50 && got == 3 * 2048 && is_pattern(buf, 5 * 2048,
+            3 * 2048));
     CHECK(PACKET(0xbe, 0, 0, 0, 0, 5, 0, 0, 40, 0xf8) == 0x50 && got == 40 * 2352);
-    CHECK(is_pattern(buf + 39 * 2352 + 16, 44 * 2048, 2048) && buf[39 * 2352 + 15] == 1 && buf[39 * 2352 + 13] == 0x02 &&
+    CHECK(is_pattern(buf + 39 * 2352 + 16, 44 * 2048, 2048) && buf[39 * 2352 + 15] == 1 &&
+          buf[39 * 2352 + 13] == 0x02 &&
           buf[39 * 2352 + 14] == 0x44);
-    CHECK(PACKET(0xb9, 0, 0, 0, 2, 5, 0, 2, 7, 0x10) == 0x50 && got == 2 * 2048 && is_pattern(buf, 5 * 2048, 4096));
+    CHECK(PACKET(0xb9, 0, 0, 0, 2, 5, 0, 2, 7, 0x10) == 0x50 && got == 2 * 2048 && is_pattern(buf, 5 * 2048,
+            4096));
     CHECK(PACKET(0xbe, 0, 0, 0, 0, 5, 0, 0, 3, 0x08) == 0x51 && sense() == 0x052400);
     CHECK(PACKET(0x2b, 0, 0, 0, 0, 5) == 0x50);
     read10[5] = (u8)(BLOCKS - 1);
     read10[4] = (BLOCKS - 1) >> 8;
-    CHECK(packet(read10, 0xfffe) == 0x50 && is_pattern(buf, (BLOCKS - 1) * 2048, 1000) && !buf[1536] && !buf[2047]);
+    CHECK(packet(read10, 0xfffe) == 0x50 && is_pattern(buf, (BLOCKS - 1) * 2048, 1000) && !buf[1536] &&
+          !buf[2047]);
 }
 
 static void test_dma(void)
@@ -125,7 +133,8 @@ static void test_dma(void)
     bm_start(true);
     WAIT_FOR(!(in8(BM + 10) & 1));
     blk_drain(drives[2]);
-    CHECK_MSG((in8(0x376) & BSY) && bench_save_load(device_named("ide.1")), "a table that is too short: the drive waits");
+    CHECK_MSG((in8(0x376) & BSY) && bench_save_load(device_named("ide.1")),
+              "a table that is too short: the drive waits");
     soft_reset();
     CHECK(PACKET(0) == 0x51 && sense() == 0x062900);
     prd(0x100000, 2, 9, true);
@@ -139,11 +148,14 @@ static void test_dma(void)
 
 static void test_toc(void)
 {
-    CHECK(PACKET(0x43, 0, 0, 0, 0, 0, 0, 0, 100) == 0x50 && got == 20 && buf[1] == 18 && buf[2] == 1 && buf[3] == 1);
+    CHECK(PACKET(0x43, 0, 0, 0, 0, 0, 0, 0, 100) == 0x50 && got == 20 && buf[1] == 18 && buf[2] == 1 &&
+          buf[3] == 1);
     CHECK(buf[5] == 0x14 && buf[6] == 1 && be32(buf + 8) == 0 && buf[14] == 0xaa && be32(buf + 16) == BLOCKS);
-    CHECK(PACKET(0x43, 2, 0, 0, 0, 0, 0xaa, 0, 100) == 0x50 && got == 12 && buf[9] == 0 && buf[10] == (BLOCKS + 150) / 75 && buf[11] == 50);
+    CHECK(PACKET(0x43, 2, 0, 0, 0, 0, 0xaa, 0, 100) == 0x50 && got == 12 && buf[9] == 0 &&
+          buf[10] == (BLOCKS + 150) / 75 && buf[11] == 50);
     CHECK(PACKET(0x43, 0, 1, 0, 0, 0, 0, 0, 12) == 0x50 && got == 12 && buf[1] == 10);
-    CHECK(PACKET(0x43, 2, 2, 0, 0, 0, 0, 1, 0) == 0x50 && got == 48 && buf[1] == 46 && buf[7] == 0xa0 && buf[12] == 1);
+    CHECK(PACKET(0x43, 2, 2, 0, 0, 0, 0, 1, 0) == 0x50 && got == 48 && buf[1] == 46 && buf[7] == 0xa0 &&
+          buf[12] == 1);
     CHECK(PACKET(0x43, 0, 0, 0, 0, 0, 0, 0, 12, 0x40) == 0x50 && got == 12);
     CHECK(PACKET(0x43, 0, 0, 0, 0, 0, 5, 0, 12) == 0x51 && sense() == 0x052400);
     CHECK(PACKET(0x43, 0, 7, 0, 0, 0, 0, 0, 12) == 0x51);
@@ -152,7 +164,8 @@ static void test_toc(void)
 
 static void test_settings(void)
 {
-    CHECK(PACKET(0x5a, 0, 0x2a, 0, 0, 0, 0, 0, 128) == 0x50 && got == 28 && buf[1] == 26 && buf[8] == 0x2a && buf[9] == 18);
+    CHECK(PACKET(0x5a, 0, 0x2a, 0, 0, 0, 0, 0, 128) == 0x50 && got == 28 && buf[1] == 26 && buf[8] == 0x2a &&
+          buf[9] == 18);
     CHECK(PACKET(0x5a, 0, 0x3f, 0, 0, 0, 0, 0, 128) == 0x50 && got == 8 + 8 + 16 + 20);
     CHECK(PACKET(0x1a, 0, 0x01, 0, 128) == 0x50 && got == 12 && buf[0] == 11 && buf[4] == 1);
     CHECK(PACKET(0x5a, 0, 0x33, 0, 0, 0, 0, 0, 128) == 0x51 && sense() == 0x052400);
@@ -191,11 +204,13 @@ static void test_tray(void)
     CHECK(PACKET(0x4a, 0, 0, 0, 0x10, 0, 0, 0, 8) == 0x51);
     CHECK(PACKET(0x4a, 1, 0, 0, 0x02, 0, 0, 0, 8) == 0x50 && got == 4 && buf[2] == 0x80);
     CHECK(blk_change(drives[2], NULL, NULL, &err));
-    CHECK(PACKET(0) == 0x51 && sense() == 0x023a01 && PACKET(0x28, 0, 0, 0, 0, 0, 0, 0, 1) == 0x51 && sense() == 0x023a01);
+    CHECK(PACKET(0) == 0x51 && sense() == 0x023a01 && PACKET(0x28, 0, 0, 0, 0, 0, 0, 0, 1) == 0x51 &&
+          sense() == 0x023a01);
     CHECK(PACKET(0x43, 0, 0, 0, 0, 0, 0, 0, 12) == 0x51);
     CHECK(blk_change(drives[2], bench_file(100 * 2048), NULL, &err));
     CHECK_MSG(PACKET(0) == 0x51 && sense() == 0x023a01, "a new disc shows first as none");
-    CHECK_MSG(PACKET(0) == 0x51 && sense() == 0x062800 && PACKET(0) == 0x50, "then as changed, then as ready");
+    CHECK_MSG(PACKET(0) == 0x51 && sense() == 0x062800 && PACKET(0) == 0x50,
+              "then as changed, then as ready");
     CHECK(PACKET(0x25) == 0x50 && be32(buf) == 99);
     CHECK(blk_change(drives[2], bench_file(BLOCKS * 2048 - 512), NULL, &err));
     PACKET(0);
@@ -207,7 +222,8 @@ static void test_junk(void)
     u64 start = host_now_ns();
 
     for (unsigned i = 0; i < 6000; i++) {
-        static const u8 codes[] = { 0x28, 0xa8, 0xbe, 0xb9, 0x43, 0x46, 0x5a, 0x1a, 0x12, 0x03, 0x51, 0x42, 0xad, 0x1b, 0x55, 0x15, 0xbd };
+        static const u8 codes[] = { 0x28, 0xa8, 0xbe, 0xb9, 0x43, 0x46, 0x5a, 0x1a, 0x12, 0x03, 0x51, 0x42,
+                                    0xad, 0x1b, 0x55, 0x15, 0xbd };
         u32 r = bench_random(), n = (r >> 8 & 7) ? 12 : r >> 12 & 15;
 
         out8(0x176, 0xa0);

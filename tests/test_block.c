@@ -66,7 +66,8 @@ static void test_raw(void)
     CHECK_MSG(!done_inside_submit, "done() never runs inside blk_submit(), not even for errors");
     blk_destroy(blk);
     after = bench_contents(file, &size);
-    CHECK_MSG(size == 196 * 512 && after[195 * 512 + 511] == 0x5a, "writing the last sector makes the file whole");
+    CHECK_MSG(size == 196 * 512 && after[195 * 512 + 511] == 0x5a,
+              "writing the last sector makes the file whole");
     CHECK(after[1024] == 0x5a && after[1535] == 0x5a && holds_pattern(after, 0, 1024));
     free(after);
 }
@@ -81,7 +82,8 @@ static void test_many_at_once(void)
     done_count = 0;
     for (unsigned i = 0; i < 256; i++) {
         memset(buf[i], (int)i, 4096);
-        req[i] = (BlkReq){ .op = i & 1 ? BLK_WRITE : BLK_READ, .offset = i * 4096, .buf = buf[i], .bytes = 4096, .done = done };
+        req[i] = (BlkReq){ .op = i & 1 ? BLK_WRITE : BLK_READ, .offset = i * 4096, .buf = buf[i],
+                           .bytes = 4096, .done = done };
         blk_submit(blk, &req[i]);
     }
     blk_drain(blk);
@@ -128,7 +130,8 @@ static void test_snapshot(void)
     free(after);
     chmod(file, 0444);
     blk = bench_drive(file, false, false, true);
-    CHECK_MSG(go(blk, BLK_WRITE, 0, buf, 512) == BLK_OK, "a file that can only be read can be used with -snapshot");
+    CHECK_MSG(go(blk, BLK_WRITE, 0, buf, 512) == BLK_OK,
+              "a file that can only be read can be used with -snapshot");
     blk_destroy(blk);
     free(model);
     free(buf);
@@ -139,7 +142,8 @@ static void test_refused(void)
     static const struct { const char *bytes, *format; size_t n; int at; } marked[] = {
         { "QFI\xfb\0\0\0\2", "qcow2", 8, 0 }, { "KDMV", "vmdk", 4, 0 }, { "conectix", "vpc", 8, 0 },
         { "conectix", "vpc", 8, 8192 - 512 }, { "vhdxfile", "vhdx", 8, 0 },
-        { "<<< Oracle VM VirtualBox Disk Image >>>", "vdi", 39, 0 }, { "WithoutFreeSpace", "parallels", 16, 0 },
+        { "<<< Oracle VM VirtualBox Disk Image >>>", "vdi", 39, 0 }, { "WithoutFreeSpace", "parallels", 16,
+                0 },
     };
     const char *file, *empty = bench_file(0);
     Error err;
@@ -152,14 +156,16 @@ static void test_refused(void)
         f = host_file_open(file, HOST_READ | HOST_WRITE, &err);
         host_file_write(f, (u64)marked[i].at, marked[i].bytes, marked[i].n, &err);
         host_file_close(f);
-        CHECK_MSG(!try_open(file, NULL, true, &err) && strstr(err.text, marked[i].format) && strstr(err.text, file),
+        CHECK_MSG(!try_open(file, NULL, true, &err) && strstr(err.text, marked[i].format) &&
+                  strstr(err.text, file),
                   "%s is refused by name: %s", marked[i].format, err.text);
         blk = try_open(file, "raw", true, &err);
         CHECK_MSG(blk != NULL, "format=raw takes it as it is: %s", err.text);
         blk_destroy(blk);
     }
     file = bench_file(512);
-    CHECK(!try_open(file, "qcow2", false, &err) && strstr(err.text, "format 'qcow2' of") && strstr(err.text, "not supported"));
+    CHECK(!try_open(file, "qcow2", false, &err) && strstr(err.text, "format 'qcow2' of") &&
+          strstr(err.text, "not supported"));
     CHECK(!try_open(empty, NULL, false, &err) && strstr(err.text, "empty"));
     CHECK(!try_open("/tmp", NULL, true, &err) && strstr(err.text, "/tmp"));
     CHECK(!try_open("/nowhere/at/all.img", NULL, true, &err) && strstr(err.text, "/nowhere/at/all.img"));
@@ -183,7 +189,8 @@ static void test_file_shrinks(void)
     u8 buf[512];
 
     CHECK(!truncate(file, 1024));
-    CHECK_MSG(go(blk, BLK_READ, 32768, buf, 512) == BLK_ERR_IO, "a file that has become shorter is an I/O error");
+    CHECK_MSG(go(blk, BLK_READ, 32768, buf, 512) == BLK_ERR_IO,
+              "a file that has become shorter is an I/O error");
     blk_destroy(blk);
 }
 
@@ -205,9 +212,11 @@ static void test_media(void)
     CHECK(strstr(text, "ide1-cd0: no medium"));
     blk_on_change(blk, changed, NULL);
     CHECK(blk_change(blk, one, NULL, &err) && changes == 1 && blk_bytes(blk) == 2048 && blk_readonly(blk));
-    CHECK(blk_change(blk, two, "raw", &err) && changes == 2 && blk_bytes(blk) == 4096 && !strcmp(blk_file(blk), two));
+    CHECK(blk_change(blk, two, "raw", &err) && changes == 2 && blk_bytes(blk) == 4096 &&
+          !strcmp(blk_file(blk), two));
     CHECK(!blk_change(blk, "/nowhere", NULL, &err) && strstr(err.text, "/nowhere"));
-    CHECK_MSG(blk_has_medium(blk) && !strcmp(blk_file(blk), two), "a medium that can't be opened leaves the old one in");
+    CHECK_MSG(blk_has_medium(blk) && !strcmp(blk_file(blk), two),
+              "a medium that can't be opened leaves the old one in");
     blk_set_locked(blk, true);
     blk_describe(blk, text, sizeof(text));
     CHECK(strstr(text, two) && strstr(text, "raw") && strstr(text, "4096") && strstr(text, "locked"));

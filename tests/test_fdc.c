@@ -1,6 +1,6 @@
 /*
- * Floppy controller, driven through its ports as firmware and drivers do: reset, seek, DMA and non-DMA transfers, format, scan,
- * errors, media change, odd images; and every command byte followed by junk.
+ * Floppy controller, driven through its ports as firmware and drivers do: reset, seek, DMA and non-DMA
+ * transfers, format, scan, errors, media change, odd images; and every command byte followed by junk.
  */
 #include "disk_bench.h"
 
@@ -75,7 +75,8 @@ static bool reset_controller(void)
 
 static bool recalibrate(u8 drive)
 {
-    return COMMAND(0x07, drive) && WAIT_FOR(irq_level) && COMMAND(0x08) && results() == 2 && res[0] == (0x20 | drive) && !res[1];
+    return COMMAND(0x07, drive) && WAIT_FOR(irq_level) && COMMAND(0x08) && results() == 2 &&
+        res[0] == (0x20 | drive) && !res[1];
 }
 
 static bool seek(u8 drive, u8 cyl)
@@ -87,7 +88,8 @@ static bool seek(u8 drive, u8 cyl)
 /* A 9-byte command; true: it came to its result phase. */
 static bool transfer(u8 op, u8 drive, u8 c, u8 h, u8 r, u8 eot)
 {
-    return COMMAND(op, (u8)(h << 2 | drive), c, h, r, 2, eot, 0x1b, 0xff) && WAIT_FOR(irq_level) && results() == 7;
+    return COMMAND(op, (u8)(h << 2 | drive), c, h, r, 2, eot, 0x1b, 0xff) && WAIT_FOR(irq_level) &&
+        results() == 7;
 }
 
 static bool ram_is_pattern(u32 addr, u64 offset, u32 n)
@@ -120,7 +122,8 @@ static void test_reset_and_status(void)
     CHECK(COMMAND(0x94) && results() == 1 && res[0] == 0x10);
     out8(MSR, 0x80);
     CHECK(WAIT_FOR(in8(MSR) == 0x80));
-    CHECK_MSG(COMMAND(0x0e) && results() == 10 && res[8] == 0x57, "LOCK keeps the FIFO settings over a soft reset");
+    CHECK_MSG(COMMAND(0x0e) && results() == 10 && res[8] == 0x57,
+              "LOCK keeps the FIFO settings over a soft reset");
     CHECK(COMMAND(0x14) && results() == 1 && res[0] == 0);
     CHECK(COMMAND(0xff) && results() == 1 && res[0] == 0x80);
     CHECK(COMMAND(0x04, 0) && results() == 1 && res[0] == 0x38);
@@ -143,34 +146,47 @@ static void test_read(void)
     CHECK(seek(0, 5));
     dma_program(0x10000, 36 * 512, true);
     CHECK(transfer(0xe6, 0, 5, 0, 1, 18) && res[0] == 4 && !res[1] && !res[2]);
-    CHECK_MSG(res[3] == 6 && res[4] == 0 && res[5] == 1 && res[6] == 2, "MT: after both sides the ID is the next cylinder's");
+    CHECK_MSG(res[3] == 6 && res[4] == 0 && res[5] == 1 && res[6] == 2,
+              "MT: after both sides the ID is the next cylinder's");
     CHECK(ram_is_pattern(0x10000, 5 * 36 * 512, 36 * 512));
     dma_program(0x20000, 3 * 512, true);
     CHECK(transfer(0x46, 0, 5, 1, 4, 18) && res[0] == 4 && res[3] == 5 && res[4] == 1 && res[5] == 7);
     CHECK(ram_is_pattern(0x20000, (5 * 36 + 18 + 3) * 512, 3 * 512) && !ram[0x20000 + 3 * 512]);
     dma_program(0x20000, 10000, true);
-    CHECK_MSG(transfer(0x46, 0, 5, 0, 17, 18) && (res[0] & 0xc0) == 0x40 && res[1] == 0x80, "past EOT: end of cylinder");
+    CHECK_MSG(transfer(0x46, 0, 5, 0, 17, 18) && (res[0] & 0xc0) == 0x40 && res[1] == 0x80,
+              "past EOT: end of cylinder");
     memset(ram + 0x20000, 0, 4096);
     dma_program(0x20000, 100, true);
-    CHECK(transfer(0x46, 0, 5, 0, 1, 18) && !res[1] && ram_is_pattern(0x20000, 5 * 36 * 512, 100) && !ram[0x20064]);
-    CHECK_MSG(transfer(0x46, 0, 6, 0, 1, 18) && res[1] == 0x04 && res[2] == 0x10, "another cylinder's ID: no data, wrong cylinder");
+    CHECK(transfer(0x46, 0, 5, 0, 1, 18) && !res[1] && ram_is_pattern(0x20000, 5 * 36 * 512, 100) &&
+          !ram[0x20064]);
+    CHECK_MSG(transfer(0x46, 0, 6, 0, 1, 18) && res[1] == 0x04 && res[2] == 0x10,
+              "another cylinder's ID: no data, wrong cylinder");
     CHECK(transfer(0x46, 0, 5, 0, 19, 18) && res[1] == 0x04 && !res[2]);
-    CHECK(COMMAND(0x46, 0, 5, 1, 1, 2, 18, 0x1b, 0xff) && WAIT_FOR(irq_level) && results() == 7 && res[1] == 4);
-    CHECK(COMMAND(0x46, 0, 5, 0, 1, 3, 18, 0x1b, 0xff) && WAIT_FOR(irq_level) && results() == 7 && res[1] == 4);
-    CHECK(COMMAND(0x4a, 4) && WAIT_FOR(irq_level) && results() == 7 && res[0] == 4 && res[3] == 5 && res[4] == 1 && res[5] >= 1 && res[5] <= 18);
+    CHECK(COMMAND(0x46, 0, 5, 1, 1, 2, 18, 0x1b, 0xff) && WAIT_FOR(irq_level) && results() == 7 &&
+          res[1] == 4);
+    CHECK(COMMAND(0x46, 0, 5, 0, 1, 3, 18, 0x1b, 0xff) && WAIT_FOR(irq_level) && results() == 7 &&
+          res[1] == 4);
+    CHECK(COMMAND(0x4a, 4) && WAIT_FOR(irq_level) && results() == 7 && res[0] == 4 && res[3] == 5 &&
+          res[4] == 1 && res[5] >= 1 && res[5] <= 18);
     out8(DIR, 2);
-    CHECK_MSG(COMMAND(0x4a, 0) && WAIT_FOR(irq_level) && results() == 7 && res[1] == 1, "the wrong data rate finds no ID");
+    CHECK_MSG(COMMAND(0x4a, 0) && WAIT_FOR(irq_level) && results() == 7 && res[1] == 1,
+              "the wrong data rate finds no ID");
     out8(DIR, 0);
-    CHECK(COMMAND(0x42, 0, 5, 0, 9, 2, 3, 0x1b, 0xff) && (dma_program(0x30000, 3 * 512, true), WAIT_FOR(irq_level)) && results() == 7 && !res[1]);
-    CHECK_MSG(ram_is_pattern(0x30000, 5 * 36 * 512, 3 * 512), "READ TRACK starts at the index, and waits for its DMA channel");
+    CHECK(COMMAND(0x42, 0, 5, 0, 9, 2, 3, 0x1b, 0xff) && (dma_program(0x30000, 3 * 512, true),
+                                                          WAIT_FOR(irq_level)) && results() == 7 && !res[1]);
+    CHECK_MSG(ram_is_pattern(0x30000, 5 * 36 * 512, 3 * 512),
+              "READ TRACK starts at the index, and waits for its DMA channel");
     dma_program(0x30000, 2 * 512, true);
     CHECK(transfer(0x4c, 0, 5, 0, 1, 18) && res[2] == 0x40 && res[5] == 1);
     CHECK(transfer(0xec, 0, 5, 0, 1, 18) && res[1] == 0x80);
-    CHECK(COMMAND(0x56, 0, 5, 0, 1, 2, 18, 0x1b, 0xff) && WAIT_FOR(irq_level) && results() == 7 && !res[1] && res[3] == 6);
-    CHECK(COMMAND(0x56, 0x80, 5, 0, 1, 2, 18, 0x1b, 4) && WAIT_FOR(irq_level) && results() == 7 && !res[1] && res[5] == 5);
+    CHECK(COMMAND(0x56, 0, 5, 0, 1, 2, 18, 0x1b, 0xff) && WAIT_FOR(irq_level) && results() == 7 && !res[1] &&
+          res[3] == 6);
+    CHECK(COMMAND(0x56, 0x80, 5, 0, 1, 2, 18, 0x1b, 4) && WAIT_FOR(irq_level) && results() == 7 && !res[1] &&
+          res[5] == 5);
     CHECK(COMMAND(0x13, 0, 0x40, 0));
     dma_program(0x30000, 512, true);
-    CHECK_MSG(transfer(0x46, 0, 33, 0, 2, 18) && !res[1] && ram_is_pattern(0x30000, (33 * 36 + 1) * 512, 512), "implied seek");
+    CHECK_MSG(transfer(0x46, 0, 33, 0, 2, 18) && !res[1] && ram_is_pattern(0x30000, (33 * 36 + 1) * 512, 512),
+              "implied seek");
     CHECK(COMMAND(0x13, 0, 0, 0));
 }
 
@@ -193,7 +209,8 @@ static void test_write(const char *file)
         memcpy(ram + 0x50000 + 4 * i, (u8[]){ 11, 0, (u8)(i + 1), 2 }, 4);
     CHECK(seek(0, 11));
     dma_program(0x50000, 18 * 4, false);
-    CHECK(COMMAND(0x4d, 0, 2, 18, 0x54, 0xf6) && WAIT_FOR(irq_level) && results() == 7 && !res[1] && !(res[0] & 0xc0));
+    CHECK(COMMAND(0x4d, 0, 2, 18, 0x54, 0xf6) && WAIT_FOR(irq_level) && results() == 7 && !res[1] &&
+          !(res[0] & 0xc0));
     ram[0x50002] = 19;
     dma_program(0x50000, 18 * 4, false);
     CHECK_MSG(COMMAND(0x4d, 0, 2, 18, 0x54, 0xf7) && WAIT_FOR(irq_level) && results() == 7 && res[1] == 4,
@@ -282,7 +299,8 @@ static void test_media(void)
 {
     static const struct { u32 size; u8 cyls, heads, spt, rate; } media[] = {
         { 163840, 40, 1, 8, 2 }, { 184320, 40, 1, 9, 2 }, { 327680, 40, 2, 8, 1 }, { 368640, 40, 2, 9, 2 },
-        { 737280, 80, 2, 9, 2 }, { 1228800, 80, 2, 15, 0 }, { 1474560, 80, 2, 18, 0 }, { 1720320, 80, 2, 21, 0 },
+        { 737280, 80, 2, 9, 2 }, { 1228800, 80, 2, 15, 0 }, { 1474560, 80, 2, 18, 0 },
+            { 1720320, 80, 2, 21, 0 },
         { 2949120, 80, 2, 36, 3 },
     };
 
@@ -296,7 +314,8 @@ static void test_media(void)
         CHECK(recalibrate(0) && seek(0, media[i].cyls - 1));
         CHECK_MSG(!(in8(DIR) & 0x80), "a seek clears it");
         dma_program(0x10000, 512, true);
-        CHECK_MSG(transfer(0x46, 0, media[i].cyls - 1, media[i].heads - 1, media[i].spt, media[i].spt) && !res[1] &&
+        CHECK_MSG(transfer(0x46, 0, media[i].cyls - 1, media[i].heads - 1, media[i].spt, media[i].spt) &&
+                  !res[1] &&
                   ram_is_pattern(0x10000, last, 512), "last sector of %u bytes", (unsigned)media[i].size);
         CHECK(transfer(0x46, 0, media[i].cyls - 1, 0, media[i].spt + 1, 99) && res[1] == 4);
     }
@@ -348,7 +367,22 @@ static void test_readonly(void)
     CHECK(fdc_drive_type(fdc, 0) == 4 && fdc_drive_type(fdc, 1) == 1 && fdc_drive_type(fdc, 2) == 0);
 }
 
-/* R1: every command byte and 600 random bytes; the controller must come back after a reset, with its disk as it was. */
+static void test_host_errors(void)
+{
+    const char *file = bench_file(1474560);
+
+    insert(file);
+    CHECK(reset_controller());
+    out8(DIR, 0);
+    CHECK(recalibrate(0) && !truncate(file, 9 * 512) && seek(0, 3));
+    dma_program(0x10000, 512, true);
+    CHECK_MSG(transfer(0x46, 0, 3, 0, 1, 18) && (res[0] & 0xc0) == 0x40 && res[1] == 0x20 && res[2] == 0x20 &&
+              res[5] == 1,
+              "the host's read error is a data error");
+}
+
+/* R1: every command byte and 600 random bytes; the controller must come back after a reset, with its disk as
+ * it was. */
 static void test_junk(void)
 {
     bool ok = true;
@@ -383,6 +417,7 @@ static void test_junk(void)
     CHECK(reset_controller());
     insert(bench_file(1474560));
     out8(DIR, 0);
+    recalibrate(0);                 /* past track 79 it takes two */
     CHECK(recalibrate(0) && seek(0, 7));
     dma_program(0x10000, 512, true);
     CHECK(transfer(0x46, 0, 7, 0, 3, 18) && !res[1] && ram_is_pattern(0x10000, (7 * 36 + 2) * 512, 512));
@@ -410,6 +445,7 @@ int main(void)
     test_media();
     test_odd_images();
     test_readonly();
+    test_host_errors();
     test_junk();
     devices_destroy(m);
     blk_destroy(drive_a);

@@ -1,6 +1,6 @@
 /*
- * IDE channels and ATA disks through their ports: detection, IDENTIFY, PIO and DMA in every addressing mode, ends of the disk, broken
- * PRD tables, resets in mid-transfer, save and load, and random accesses.
+ * IDE channels and ATA disks through their ports: detection, IDENTIFY, PIO and DMA in every addressing mode,
+ * ends of the disk, broken PRD tables, resets in mid-transfer, save and load, and random accesses.
  */
 #include "ide_bench.h"
 
@@ -14,8 +14,10 @@ static void test_detection(void)
 {
     CHECK_MSG(in8(0x1f7) == 0xff, "before firmware enables them the ports are not decoded");
     ide_bench_enable();
-    CHECK(pci_config_read(bus, IDE_DEVFN, 0, 4) == 0x70108086 && pci_config_read(bus, IDE_DEVFN, 8, 4) >> 8 == 0x010180);
-    CHECK(in8(0x1f7) == 0x50 && in8(0x3f6) == 0x50 && in8(0x1f2) == 1 && in8(0x1f3) == 1 && in8(0x1f4) == 0 && in8(0x1f1) == 1);
+    CHECK(pci_config_read(bus, IDE_DEVFN, 0, 4) == 0x70108086 && pci_config_read(bus, IDE_DEVFN, 8, 4) >> 8 ==
+          0x010180);
+    CHECK(in8(0x1f7) == 0x50 && in8(0x3f6) == 0x50 && in8(0x1f2) == 1 && in8(0x1f3) == 1 && in8(0x1f4) == 0 &&
+          in8(0x1f1) == 1);
     out8(0x1f6, 0xb0);
     CHECK(in8(0x1f6) == 0xb0 && in8(0x1f7) == 0x50);
     out8(0x176, 0xb0);
@@ -43,7 +45,8 @@ static void test_identify(void)
     CHECK(word(0) == 0x40 && word(1) == 40 && word(3) == 16 && word(6) == 63);
     CHECK(load32(buf + 120) == SECTORS && load64(buf + 200) == SECTORS && load32(buf + 114) == 40 * 16 * 63);
     CHECK(!memcmp(buf + 54, "EQUMW-NIH RADDSI K", 18));
-    CHECK((word(49) & 0xb00) == 0xb00 && (word(53) & 7) == 7 && (word(63) & 7) == 7 && word(88) & 0x3f && word(83) & 0x400);
+    CHECK((word(49) & 0xb00) == 0xb00 && (word(53) & 7) == 7 && (word(63) & 7) == 7 && word(88) & 0x3f &&
+          word(83) & 0x400);
     for (unsigned i = 0; i < 512; i++)
         sum = (u8)(sum + buf[i]);
     CHECK(!sum && buf[510] == 0xa5);
@@ -79,7 +82,8 @@ static void test_pio(void)
     CHECK(not_busy() && irq_edges[0] == 1);
     for (unsigned i = 0; i < 20 * 512; i += 4)
         store32(buf + i, port_read(m, 0x1f0, 4));
-    CHECK_MSG(is_pattern(buf, 1000 * 512, 20 * 512) && in8(0x1f7) == 0x50, "READ MULTIPLE, 32 bits at a time");
+    CHECK_MSG(is_pattern(buf, 1000 * 512, 20 * 512) && in8(0x1f7) == 0x50,
+              "READ MULTIPLE, 32 bits at a time");
     task(0xa0, 0, 5, false, 0xc6);
     CHECK(in8(0x1f7) == 0x51);
     memset(buf, 0x3c, 200 * 512);
@@ -93,7 +97,8 @@ static void test_pio(void)
     task(0xa0, 2300, 16, false, 0x20);
     CHECK(pio_in(buf, sizeof(buf), 512) == 16 * 512 && buf[1000] == (u8)3000 && buf[8191] == (u8)(8191 * 3));
     task(0xa0, 2199, 2, false, 0x20);
-    CHECK(pio_in(buf, sizeof(buf), 512) == 1024 && buf[511] == 0x3c && is_pattern(buf + 512, 2200 * 512, 512));
+    CHECK(pio_in(buf, sizeof(buf), 512) == 1024 && buf[511] == 0x3c && is_pattern(buf + 512, 2200 * 512,
+            512));
     task(0xa0, 0, 0, false, 0xe7);
     CHECK(not_busy() && in8(0x1f7) == 0x50);
     task(0xa0, 0, 0, false, 0xe8);
@@ -130,9 +135,11 @@ static void test_chs(void)
     out8(0x1f3, 17);
     out8(0x1f4, 1);
     out8(0x1f7, 0x20);
-    CHECK_MSG(pio_in(buf, 512, 512) == 512 && is_pattern(buf, ((1 * 8 + 7) * 17 + 16) * 512, 512), "INITIALIZE DEVICE PARAMETERS");
+    CHECK_MSG(pio_in(buf, 512, 512) == 512 && is_pattern(buf, ((1 * 8 + 7) * 17 + 16) * 512, 512),
+              "INITIALIZE DEVICE PARAMETERS");
     task(0xa0, 0, 0, false, 0xec);
-    CHECK(pio_in(buf, 512, 512) == 512 && word(55) == 8 && word(56) == 17 && word(54) == SECTORS / 8 / 17 && word(3) == 16);
+    CHECK(pio_in(buf, 512, 512) == 512 && word(55) == 8 && word(56) == 17 && word(54) == SECTORS / 8 / 17 &&
+          word(3) == 16);
 }
 
 static void test_ends(void)
@@ -169,7 +176,8 @@ static void test_dma(void)
     prd(0x100000, 6, 3000, true);
     bm_start(true);
     task(0xa0, 200, 35, false, 0xc8);
-    CHECK_MSG(bm_end() == 0x50 && is_pattern(ram + 0x100000, 200 * 512, 35 * 512), "started first, entries of 6 bytes");
+    CHECK_MSG(bm_end() == 0x50 && is_pattern(ram + 0x100000, 200 * 512, 35 * 512),
+              "started first, entries of 6 bytes");
     prd(0x200000, 32768, 96, true);
     task(0xa0, 1000, 6000, true, 0x25);
     bm_start(true);
@@ -200,12 +208,14 @@ static void test_bad_tables(void)
     task(0xa0, 50, 2, false, 0xc8);
     bm_start(true);
     WAIT_FOR(!(in8(BM + 2) & 1));
-    CHECK_MSG(in8(BM + 2) == 0 && in8(0x3f6) & BSY, "a table shorter than the command: not active, no interrupt, the drive waits");
+    CHECK_MSG(in8(BM + 2) == 0 && in8(0x3f6) & BSY,
+              "a table shorter than the command: not active, no interrupt, the drive waits");
     CHECK(bench_save_load(device_named("ide")) && bench_save_load(device_named("piix3-ide")));
     out8(BM, 0);
     prd(0x100000 + 100, 924, 1, true);
     bm_start(true);
-    CHECK_MSG(bm_end() == 0x50 && is_pattern(ram + 0x100000, 50 * 512, 1024), "and goes on with the next table");
+    CHECK_MSG(bm_end() == 0x50 && is_pattern(ram + 0x100000, 50 * 512, 1024),
+              "and goes on with the next table");
     for (u32 i = 0; i < 2048; i++)
         ram[0x100000 + i] = (u8)(i * 5);
     prd(0x100000, 700, 1, true);
@@ -267,7 +277,8 @@ static void test_resets(void)
         CHECK_MSG(irq_edges[0] == interrupts, "an aborted command interrupts no more");
     }
     task(0xa0, 0, 4, false, 0x20);
-    CHECK_MSG(pio_in(buf, 2048, 512) == 2048 && is_pattern(buf, 0, 2048), "the first sectors are as they were");
+    CHECK_MSG(pio_in(buf, 2048, 512) == 2048 && is_pattern(buf, 0, 2048),
+              "the first sectors are as they were");
     task(0xa0, 30, 10, false, 0x20);
     CHECK(not_busy());
     port_read(m, 0x1f0, 2);
@@ -278,7 +289,8 @@ static void test_resets(void)
         port_write(m, 0x1f0, 0xdead, 2);
     soft_reset();
     task(0xa0, 40, 2, false, 0x20);
-    CHECK_MSG(pio_in(buf, 1024, 512) == 1024 && is_pattern(buf, 40 * 512, 1024), "a write cut off by a reset has written nothing");
+    CHECK_MSG(pio_in(buf, 1024, 512) == 1024 && is_pattern(buf, 40 * 512, 1024),
+              "a write cut off by a reset has written nothing");
     task(0xa0, 30, 2, false, 0x20);
     devices_reset(m);
     ide_bench_enable();
@@ -296,7 +308,8 @@ static void test_save(void)
     CHECK(bench_save_load(device_named("ide")));
     for (unsigned i = 700; i < 5 * 512; i += 2)
         store16(buf + i, (u16)port_read(m, 0x1f0, 2));
-    CHECK_MSG(is_pattern(buf, 77 * 512, 5 * 512) && in8(0x1f7) == 0x50, "saved and loaded in the middle of PIO");
+    CHECK_MSG(is_pattern(buf, 77 * 512, 5 * 512) && in8(0x1f7) == 0x50,
+              "saved and loaded in the middle of PIO");
 }
 
 static void test_readonly(void)
@@ -321,10 +334,52 @@ static void test_geometry(void)
     host_file_close(f);
     blk = bench_drive(file, false, true, false);
     g = ide_geometry(blk);
-    CHECK_MSG(g.cylinders == 200 && g.heads == 4 && g.sectors == 17 && !g.translation, "geometry of the partition table");
+    CHECK_MSG(g.cylinders == 200 && g.heads == 4 && g.sectors == 17 && !g.translation,
+              "geometry of the partition table");
     blk_destroy(blk);
     g = ide_geometry(drives[0]);
     CHECK(g.cylinders == 40 && g.heads == 16 && g.sectors == 63 && !g.translation);
+}
+
+static void test_slow_writes(void)
+{
+    u64 start = host_now_ns();
+
+    m->cfg.win2k_hack = true;
+    memset(buf, 0x91, 4 * 512);
+    task(0xa0, 500, 4, false, 0x30);
+    CHECK(pio_out(buf, 512) && host_now_ns() - start > 4 * 250000);
+    task(0xa0, 500, 4, false, 0x30);
+    for (unsigned i = 0; i < 512; i += 2)
+        port_write(m, 0x1f0, 0x9292, 2);
+    CHECK_MSG(in8(0x3f6) == BSY && bench_save_load(device_named("ide")), "saved while a write is delayed");
+    CHECK(pio_out(buf, 512));
+    m->cfg.win2k_hack = false;
+    task(0xa0, 500, 5, false, 0x20);
+    CHECK(pio_in(buf, sizeof(buf), 512) == 5 * 512 && buf[0] == 0x92 && buf[512] == 0x91 &&
+          buf[2047] == 0x91);
+    CHECK(is_pattern(buf + 2048, 504 * 512, 512));
+}
+
+/* The host's file fails under the guest: it gets errors, for reads at the sector. */
+static void test_host_errors(void)
+{
+    const char *file = bench_file(1 << 20);
+    Error err;
+
+    CHECK(blk_change(drives[1], file, NULL, &err) && !truncate(file, 65536));
+    task(0xb0, 120, 20, false, 0x20);
+    CHECK(pio_in(buf, sizeof(buf), 512) == -1 && in8(0x1f1) == 0x40 && in8(0x1f3) == 120);
+    prd(0x100000, 32768, 1, true);
+    task(0xb0, 200, 20, true, 0x25);
+    bm_start(true);
+    CHECK(bm_end() == 0x51 && in8(0x1f1) == 0x40);
+    task(0xb0, 0, 1, false, 0x20);
+    CHECK_MSG(pio_in(buf, sizeof(buf), 512) == 512 && is_pattern(buf, 0, 512), "what is still there is read");
+    CHECK(blk_change(drives[1], NULL, NULL, &err));
+    task(0xb0, 0, 1, false, 0x20);
+    CHECK_MSG(pio_in(buf, sizeof(buf), 512) == -1, "a disk that was taken out");
+    CHECK(blk_change(drives[1], bench_file(1 << 20), NULL, &err));
 }
 
 /* R2: anything on any port; the drive works after a reset. */
@@ -334,8 +389,10 @@ static void test_junk(void)
     bool ok = true;
 
     for (unsigned i = 0; i < 120000; i++) {
-        static const u16 ports[] = { 0x1f0, 0x1f1, 0x1f2, 0x1f3, 0x1f4, 0x1f5, 0x1f6, 0x1f7, 0x3f6, BM, BM + 2, BM + 4, 0x177, 0x176, 0x170 };
-        static const u8 likely[] = { 0x20, 0x30, 0xc4, 0xc5, 0xc8, 0xca, 0x25, 0x35, 0x24, 0x34, 0xec, 0xa0, 0xa1, 0x08, 0xe7, 0x90 };
+        static const u16 ports[] = { 0x1f0, 0x1f1, 0x1f2, 0x1f3, 0x1f4, 0x1f5, 0x1f6, 0x1f7, 0x3f6, BM,
+                                     BM + 2, BM + 4, 0x177, 0x176, 0x170 };
+        static const u8 likely[] = { 0x20, 0x30, 0xc4, 0xc5, 0xc8, 0xca, 0x25, 0x35, 0x24, 0x34, 0xec, 0xa0,
+                                     0xa1, 0x08, 0xe7, 0x90 };
         u32 r = bench_random(), port = ports[r % ARRAY_LEN(ports)];
         unsigned size = port == 0x1f0 || port == 0x170 || port >= BM ? 1u << (r >> 8 & 1) << (r >> 9 & 1) : 1;
         u32 value = bench_random();
@@ -367,7 +424,8 @@ static void test_junk(void)
     out8(0x3f6, 0);
     CHECK(not_busy());
     task(0xa0, 0, 0, false, 0xec);
-    CHECK_MSG(pio_in(buf, 512, 512) == 512 && load32(buf + 120) == SECTORS, "after junk on every port and a reset");
+    CHECK_MSG(pio_in(buf, 512, 512) == 512 && load32(buf + 120) == SECTORS,
+              "after junk on every port and a reset");
 }
 
 static void test_isa(void)
@@ -387,7 +445,8 @@ int main(void)
     drives[1] = bench_drive(bench_file(1 << 20), false, true, false);
     drives[2] = bench_drive(NULL, true, false, false);
     ide_bench_create();
-    CHECK_MSG(device_class_tiles(&ide_class, &err) && device_class_tiles(&piix3_ide_class, &err), "%s", err.text);
+    CHECK_MSG(device_class_tiles(&ide_class, &err) && device_class_tiles(&piix3_ide_class, &err), "%s",
+              err.text);
     test_detection();
     test_identify();
     test_pio();
@@ -400,6 +459,8 @@ int main(void)
     test_readonly();
     test_geometry();
     test_isa();
+    test_slow_writes();
+    test_host_errors();
     test_junk();
     ide_bench_end();
     return test_end();
