@@ -35,6 +35,8 @@ static void host_side_reset(Cpu *cpu)
 
 static void class_reset(Device *dev) { x86_reset_state((Cpu *)dev); }
 
+static void class_destroy(Device *dev) { cpu_destroy((Cpu *)dev); }
+
 static bool class_loaded(Device *dev, Error *err)
 {
     Cpu *cpu = (Cpu *)dev;
@@ -54,7 +56,7 @@ static bool class_loaded(Device *dev, Error *err)
 const DeviceClass cpu_class = {
     .name = "cpu", .size = sizeof(Cpu),
     .state = offsetof(Cpu, s), .state_size = sizeof(X86State), .fields = cpu_fields,
-    .reset = class_reset, .loaded = class_loaded,
+    .reset = class_reset, .loaded = class_loaded, .destroy = class_destroy,
 };
 
 /* ---- reset ---- */
