@@ -18,7 +18,8 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib.guest import SLOWNESS, TOP, Host, indent, run_parallel     # noqa: E402
 
-GUEST_MODULES = ("errors", "power", "linux", "memtest", "grub", "freedos", "mikeos", "bootos", "floppinux")
+GUEST_MODULES = ("errors", "power", "linux", "memtest", "grub", "freedos", "mikeos", "bootos", "floppinux", "window",
+                 "installer")
 SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed$", re.M)
 
 

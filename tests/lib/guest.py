@@ -46,7 +46,7 @@ class Host:
         self.wine = self.windows and os.name != "nt"
         self.environment = dict(os.environ)
         self.environment.update(SDL_AUDIODRIVER="dummy", LC_ALL="C.UTF-8")
-        self.prefix = os.path.join(TOP, "build", "wine")
+        self.prefix = os.environ.get("WINEPREFIX", os.path.join(TOP, "build", "wine"))
         if self.wine:
             self.environment.update(WINEPREFIX=self.prefix, WINEDEBUG="-all", WINEDLLOVERRIDES="mscoree,mshtml,winemenubuilder.exe=")
             self.command = ["wine", self.program]
@@ -93,6 +93,18 @@ class Host:
         return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
 
 
+class BatchHost(Host):
+    """Starts a .bat file through cmd, as a double-click does: in its folder, or else in the guest's own."""
+
+    def __init__(self, host, batch, folder=None):
+        vars(self).update(vars(host))
+        self.folder = folder
+        self.command = (["wine"] if host.wine else []) + ["cmd", "/c", batch]
+
+    def start(self, arguments, folder, **more):
+        return super().start(arguments, self.folder or folder, **more)
+
+
 class Guest:
     """
     A running emulator. Its serial line and its monitor share stdio (mon:stdio, switched by Ctrl-a c); serial=False leaves
@@ -100,7 +112,7 @@ class Guest:
     """
 
     def __init__(self, host, arguments, serial=True, display="none", copies=(), files=None, environment=None,
-                 mux=None):
+                 mux=None, dump=None):
         self.host = host
         self.folder = tempfile.mkdtemp(prefix="qemu-win-test-")
         for source in copies:
@@ -110,7 +122,8 @@ class Guest:
             with open(os.path.join(self.folder, name), "wb") as f:
                 f.write(content)
         self.muxed = serial is True
-        stdio = mux or ["-display", display, "-serial", "mon:stdio"]
+        self.dump = dump or os.path.join(self.folder, "screen.ppm")
+        stdio = mux if mux is not None else ["-display", display, "-serial", "mon:stdio"]
         if not self.muxed:
             stdio = ["-display", display, "-serial", "file:serial.txt" if serial else "null", "-monitor", "stdio"]
         self.in_monitor = not self.muxed
@@ -120,7 +133,7 @@ class Guest:
         self.ended = False
         self.errors = tempfile.TemporaryFile()
         more = {"environment": environment} if environment else {}
-        self.process = host.start(stdio + arguments, self.folder, stderr=self.errors, **more)
+        self.process = host.start(list(stdio) + arguments, self.folder, stderr=self.errors, **more)
         self.keys_busy_until = 0.0
         threading.Thread(target=self.reader, daemon=True).start()
         if not self.muxed:
@@ -216,7 +229,7 @@ class Guest:
 
     # ---- screen and keyboard ----
     def picture(self, tries=3):
-        name = os.path.join(self.folder, "screen.ppm")
+        name = self.dump
         while True:
             if os.path.exists(name):
                 os.unlink(name)
