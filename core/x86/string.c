@@ -11,10 +11,11 @@
 typedef struct {
     Cpu *cpu;
     u32 desc;
-    unsigned size;
+    unsigned size, shift;       /* of an element: bytes, and their logarithm */
     u32 mask;                   /* of index registers and count */
     int seg;                    /* of ESI */
     bool rep, down;
+    bool single;                /* each access must be looked at: breakpoints, alignment, single steps */
     u32 left;                   /* elements still to do */
     bool died;
 } Str;
@@ -25,7 +26,9 @@ static Str begin(Cpu *cpu, u32 desc)
 {
     Str s = { .cpu = cpu, .desc = desc, .seg = (int)desc_seg(desc), .rep = desc_rep(desc) != 0 };
 
-    s.size = desc_opcode(desc) & 1 ? desc_size(desc) : 1;
+    s.shift = desc_opcode(desc) & 1 ? desc >> DESC_OPSIZE & 3 : 0;
+    s.size = 1u << s.shift;
+    s.single = (cpu->mode & (MODE_WATCH | MODE_AC | MODE_STEP)) != 0;
     s.mask = desc_addr32(desc) ? 0xffffffffu : 0xffffu;
     s.down = (cpu->s.eflags & FLAG_DF) != 0;
     s.left = s.rep ? cpu->s.gpr[ECX] & s.mask : 1;
@@ -39,7 +42,7 @@ static void add_masked(u32 *reg, u32 mask, u32 delta)
 
 static void advance(Str *s, int reg, u32 n)
 {
-    add_masked(&s->cpu->s.gpr[reg], s->mask, s->down ? 0u - n * s->size : n * s->size);
+    add_masked(&s->cpu->s.gpr[reg], s->mask, s->down ? 0u - (n << s->shift) : n << s->shift);
 }
 
 static void count(Str *s, u32 n)
@@ -62,27 +65,39 @@ static u32 finish(const Str *s)
     return go_on(s->cpu, s->desc, s->died);
 }
 
-/* Host address of the element at segment offset `reg`, and *n, reduced to what may be done from there; NULL: one by one. */
+/* Are the bytes first..first+bytes-1 within the segment, for this access? */
+static bool in_segment(const Cpu *cpu, int seg, u32 first, u32 bytes, int access)
+{
+    SegClass class = mode_seg_class(cpu->mode, seg);
+
+    if (class == SEG_FLAT && seg != CS)
+        return true;
+    if (class == SEG_BASED && seg != CS)
+        return first <= cpu->s.seg[seg].limit && bytes - 1 <= cpu->s.seg[seg].limit - first;
+    return seg_ok(cpu, &cpu->s.seg[seg], first, bytes, access);
+}
+
+/* Host address of the element at the index register, and *n reduced to what may be done from there; NULL: one by one. */
 static u8 *run_at(const Str *s, int seg, int reg, int access, u32 *n)
 {
-    Cpu *cpu = s->cpu;
-    u32 offset = cpu->s.gpr[reg] & s->mask, linear = cpu->s.seg[seg].base + offset, first = offset;
-    u32 in_page = linear & PAGE_MASK, room;
-    u64 addend = access == ACC_WRITE ? cpu->tlb->write[linear >> PAGE_SHIFT] : cpu->tlb->read[linear >> PAGE_SHIFT];
+    const Cpu *cpu = s->cpu;
+    u32 offset = cpu->s.gpr[reg] & s->mask, linear = cpu->s.seg[seg].base + offset;
+    u32 in_page = linear & PAGE_MASK, room, wrap;
+    const u64 *table = access == ACC_WRITE ? cpu->tlb->write : cpu->tlb->read;
+    u64 addend = table[linear >> PAGE_SHIFT];
 
-    if (!addend || in_page + s->size > PAGE_SIZE || (cpu->mode & (MODE_WATCH | MODE_AC | MODE_STEP)))
+    if (!addend || s->single || in_page + s->size > PAGE_SIZE)
         return NULL;
-    room = s->down ? in_page / s->size + 1 : (PAGE_SIZE - in_page) / s->size;
-    if (room < *n)
-        *n = room;
-    room = s->down ? offset / s->size + 1 : (s->mask - offset) / s->size;       /* index wrap; an element less than could be */
-    if (room < *n)
-        *n = room;
-    if (!*n)
-        return NULL;
-    if (s->down)
-        first -= (*n - 1) * s->size;
-    if (!seg_ok(cpu, &cpu->s.seg[seg], first, *n * s->size, access))
+    if (s->down) {
+        room = (in_page >> s->shift) + 1;
+        wrap = (offset >> s->shift) + 1;
+    } else {
+        room = (PAGE_SIZE - in_page) >> s->shift;
+        wrap = (s->mask - offset) >> s->shift;      /* an element less than could be */
+    }
+    room = room < wrap ? room : wrap;
+    *n = *n < room ? *n : room;
+    if (!*n || !in_segment(cpu, seg, s->down ? offset - ((*n - 1) << s->shift) : offset, *n << s->shift, access))
         return NULL;
     return (u8 *)(uintptr_t)(addend + linear);
 }
@@ -111,12 +126,17 @@ static void write_index(Str *s, u32 value)
 
 /* ---- MOVS, STOS, LODS ---- */
 
+enum { SHORT_RUN = 24 };        /* elements up to which a loop beats the start-up of a host REP */
+
 /* Element by element in ascending order, as the guest's instruction would: overlaps replicate exactly. */
 static void copy_up(u8 *to, const u8 *from, u32 n, unsigned size)
 {
     u64 c = n;
 
-    if (n < 8) {
+    if (n <= SHORT_RUN && size == 4) {
+        for (u32 i = 0; i < n; i++)
+            store32(to + 4 * i, load32(from + 4 * i));
+    } else if (n <= SHORT_RUN) {
         for (u32 i = 0; i < n; i++)
             store_elem(to + i * size, load_elem(from + i * size, size), size);
     } else if (size == 4) {
@@ -132,7 +152,7 @@ static void fill_up(u8 *to, u32 value, u32 n, unsigned size)
 {
     u64 c = n;
 
-    if (n < 8) {
+    if (n <= SHORT_RUN) {
         for (u32 i = 0; i < n; i++)
             store_elem(to + i * size, value, size);
     } else if (size == 4) {
@@ -310,12 +330,11 @@ u32 HELPER helper_scas(Cpu *cpu, u32 ea, u32 desc, u64 imm)
 
 /* ---- INS, OUTS ---- */
 
-static u32 string_port(Str *s)
+static u32 string_port(const Str *s)
 {
     Cpu *cpu = s->cpu;
     u32 port = cpu->s.gpr[EDX] & 0xffff;
 
-    s->size = desc_opcode(s->desc) & 1 ? desc_size(s->desc) : 1;
     if (!x86_io_allowed(cpu, port, s->size))
         x86_raise_error(cpu, VEC_GP, 0);
     if (cpu->s.dr[7] & 0xff)
