@@ -8,12 +8,12 @@ enum { BLOCKS = 500 };
 
 static u8 buf[1 << 20];
 static u32 got;                         /* bytes of the last reply */
-static unsigned drqs;
+static unsigned drqs, odd_drqs;
 
 /* Sends a packet and takes the reply by PIO; the status register at the end. */
 static u8 packet(const u8 *cdb, u16 limit)
 {
-    got = drqs = 0;
+    got = drqs = odd_drqs = 0;
     out8(0x176, 0xa0);
     out8(0x171, 0);
     out8(0x174, (u8)limit);
@@ -41,6 +41,7 @@ static u8 packet(const u8 *cdb, u16 limit)
             if (got + i + 2 <= sizeof(buf))
                 store16(buf + got + i, v);
         }
+        odd_drqs += n & 1;
         got += n;
         drqs++;
     }
@@ -85,7 +86,7 @@ static void test_read(void)
     CHECK(packet(read10, 2048) == 0x50 && got == 100 * 2048 && drqs == 100 && is_pattern(buf, 7 * 2048,
             100 * 2048));
     CHECK(packet(read10, 3000) == 0x50 && got == 100 * 2048 && is_pattern(buf, 7 * 2048, 100 * 2048));
-    CHECK_MSG(packet(read10, 777) == 0x50 && got == 100 * 2048 && is_pattern(buf, 7 * 2048, 100 * 2048),
+    CHECK_MSG(packet(read10, 777) == 0x50 && !odd_drqs && got == 100 * 2048 && is_pattern(buf, 7 * 2048, 100 * 2048),
               "odd limits are rounded");
     CHECK(packet(read10, 0) == 0x50 && got == 100 * 2048);
     read10[8] = 1;
