@@ -304,8 +304,10 @@ static void test_state(bool isapc)
 static u32 seed;
 static u32 rnd(void)
 {
-    seed = seed * 1664525 + 1013904223;
-    return seed >> 4 ^ seed << 11;
+    seed ^= seed << 13;
+    seed ^= seed >> 17;
+    seed ^= seed << 5;
+    return seed;
 }
 
 /* Half of the ports are those where chips are. */
