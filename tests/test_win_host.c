@@ -3,6 +3,7 @@
 #include "../win32/win.h"
 
 #include "../core/vm/machine.h"
+#include "../core/vm/timer.h"
 #include "test.h"
 
 #include <stdio.h>
@@ -307,6 +308,81 @@ static void test_waitset_fair(int n)
     free(w);
 }
 
+/* ---- the main loop, with a machine that has no chips ---- */
+
+static Machine *machine;
+static Timer loop_timer;
+static u64 started_ns, late_ns, far_ns;
+static int fired, woken_turns;
+static HostIo loop_io;
+static HostFile *loop_file;
+
+static void far_fired(void *opaque)
+{
+    (void)opaque;
+    far_ns = clock_ns(machine, CLOCK_HOST) - started_ns;
+    machine_request(machine, REQ_QUIT);
+}
+
+static void io_done(HostIo *r)
+{
+    done_count += r->ok;
+    timer_init(&loop_timer, machine, CLOCK_HOST, far_fired,
+               NULL); /* far away: the coarse wait and then the timer */
+    started_ns = clock_ns(machine, CLOCK_HOST);
+    timer_arm(&loop_timer, started_ns + 150000000);
+}
+
+static void near_fired(void *opaque)
+{
+    (void)opaque;
+    u64 now = clock_ns(machine, CLOCK_HOST);
+    late_ns += now - (started_ns + (u64)++fired * 5000000);
+    if (fired < 20) {
+        timer_arm(&loop_timer, started_ns + (u64)(fired + 1) * 5000000);
+        return;
+    }
+    loop_io =
+        (HostIo){.kind = HOST_IO_READ, .file = loop_file, .buf = chain_buf, .bytes = 4, .done = io_done};
+    host_io_submit(&loop_io);
+}
+
+static void stranger(void *opaque)
+{
+    for (int i = 0; i < 100; i++) {
+        machine_lock(opaque);
+        woken_turns++;
+        machine_unlock(opaque);
+        host_wake();
+        Sleep(1);
+    }
+}
+
+static void test_loop(void)
+{
+    Config cfg;
+    config_default(&cfg);
+    machine = machine_create(&cfg, 1 << 20, &err);
+    loop_file = host_file_open("loop.bin", HOST_READ | HOST_WRITE | HOST_CREATE, &err);
+    CHECK(machine && loop_file && host_file_write(loop_file, 0, "loop", 4, &err));
+    done_count = 0;
+    timer_init(&loop_timer, machine, CLOCK_HOST, near_fired, NULL);
+    started_ns = clock_ns(machine, CLOCK_HOST);
+    timer_arm(&loop_timer, started_ns + 5000000);
+    HostThread *t = host_thread_start("stranger", stranger, machine);
+    loop_run(machine);
+    host_thread_join(t);
+    CHECK_MSG(fired == 20 && late_ns / 20 < 100000000, "20 timers of 5 ms fire, %llu us late on average",
+              (unsigned long long)(late_ns / 20000));
+    CHECK_MSG(done_count == 1 && !memcmp(chain_buf, "loop", 4), "a file completes in the loop");
+    CHECK_MSG(far_ns >= 150000000 && far_ns < 2000000000, "a timer far away is not early: %llu us",
+              (unsigned long long)(far_ns / 1000));
+    CHECK_MSG(woken_turns == 100, "others get the lock while the loop sleeps");
+    host_file_close(loop_file);
+    DeleteFileW(L"loop.bin");
+    machine_destroy(machine);
+}
+
 /* ---- time, threads, memory ---- */
 
 static void test_time(void)
@@ -497,6 +573,7 @@ int main(void)
         test_waitset_of(sizes[i]);
     test_waitset_fair(10);
     test_waitset_fair(150);
+    test_loop();
     test_time();
     test_threads();
     test_memory();

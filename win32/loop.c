@@ -68,25 +68,31 @@ static void arm(u64 deadline_ns, u64 now)
     if (deadline_ns == loop.armed_ns)
         return;
     loop.armed_ns = deadline_ns;
-    if (deadline_ns == TIMER_NEVER) {
-        CancelWaitableTimer(loop.timer);
-        return;
-    }
     LARGE_INTEGER due = {.QuadPart = -(LONGLONG)((deadline_ns - now + TICKS_NS - 1) / TICKS_NS)};
     SetWaitableTimer(loop.timer, &due, 0, NULL, NULL, FALSE);
 }
 
-/* The machine lock is not held. */
+/*
+ * The machine lock is not held. A deadline that is near is kept by the timer. One that is far is approached
+ * by the wait's own timeout, which may be late by a tick of the system's clock (16 ms): most of them are
+ * replaced by a nearer one before that, and so the timer need not be set for them.
+ */
 static void sleep_until(u64 deadline_ns)
 {
+    enum { NEAR_MS = 60, APPROACH_MS = 30, MAX_MS = 1000000 };
+    const u64 ms = 1000000;
     InterlockedExchange(&loop.sleeping, 1);
     u64 now = deadline_ns == TIMER_NEVER ? 0 : host_now_ns();
+    DWORD timeout = INFINITE;
     if (loop.woken || deadline_ns <= now) {
-        waitset_wait(loop.set, 0); /* something else may have happened, too */
-    } else {
+        timeout = 0; /* something else may have happened, too */
+    } else if (deadline_ns != TIMER_NEVER && deadline_ns - now < NEAR_MS * ms) {
         arm(deadline_ns, now);
-        waitset_wait(loop.set, INFINITE);
+    } else if (deadline_ns != TIMER_NEVER) {
+        u64 left = (deadline_ns - now) / ms - APPROACH_MS;
+        timeout = left < MAX_MS ? (DWORD)left : MAX_MS;
     }
+    waitset_wait(loop.set, timeout);
     loop.sleeping = 0;
 }
 
