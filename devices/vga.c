@@ -1,10 +1,12 @@
 /*
  * VGA: ports, registers, DAC, retrace timing, and the two forms of the card.
- * Source: IBM PS/2 Hardware Interface Technical Reference, "Video Subsystem"; the Bochs VBE card's PCI form (1234:1111).
+ * Source: IBM PS/2 Hardware Interface Technical Reference, "Video Subsystem"; the Bochs VBE card's PCI form
+ * (1234:1111).
  *
- * The retrace bits follow the machine's clock and the CRTC's totals: a guest that waits for them sees a monitor's rate.
- * Not modelled: vertical retrace interrupt, light pen, sync polarity, character clock skew, count-by-2/4, shift-by-2/4,
- * border.
+ * The retrace bits follow the machine's clock and the CRTC's totals: a guest that waits for them sees a
+ * monitor's rate.
+ * Not modelled: vertical retrace interrupt, light pen, sync polarity, character clock skew, count-by-2/4,
+ * shift-by-2/4, border.
  */
 #include "vga_int.h"
 
@@ -37,7 +39,8 @@ static const VgaTiming *timing(Vga *v)
     t->vtotal = crtc_vertical(cr, CR_VTOTAL, 0, 5) + 2;
     t->vdisp = crtc_vertical(cr, CR_VDISP_END, 1, 6) + 1;
     t->vsync = crtc_vertical(cr, CR_VSYNC_START, 2, 7);
-    t->vsync_end = t->vsync + (((cr[CR_VSYNC_END] - t->vsync) & 15) ? ((cr[CR_VSYNC_END] - t->vsync) & 15) : 16);
+    u32 retrace = (cr[CR_VSYNC_END] - t->vsync) & 15;
+    t->vsync_end = t->vsync + (retrace ? retrace : 16);
     if (vbe_on(v) || t->htotal < 200 || t->vtotal < 100 || t->vsync >= t->vtotal || t->hdisp >= t->htotal)
         *t = (VgaTiming){ 25175000, 800, 640, 525, 480, 490, 492 };
     v->timing_valid = true;
@@ -55,7 +58,8 @@ u64 vga_frame(Vga *v)
 static u8 input_status(Vga *v)
 {
     const VgaTiming *t = timing(v);
-    u64 dot = muldiv64(clock_ns(vga_machine(v), CLOCK_VIRTUAL), t->clock, NS_PER_SEC) % ((u64)t->htotal * t->vtotal);
+    u64 now = clock_ns(vga_machine(v), CLOCK_VIRTUAL);
+    u64 dot = muldiv64(now, t->clock, NS_PER_SEC) % ((u64)t->htotal * t->vtotal);
     u32 line = (u32)dot / t->htotal, x = (u32)dot % t->htotal;
     u8 status = line >= t->vdisp || x >= t->hdisp ? 0x01 : 0;
     if (line >= t->vsync && line < t->vsync_end)
@@ -83,7 +87,8 @@ static void mode_register_changed(Vga *v)
 static void attr_write(Vga *v, u8 value)
 {
     static const u8 mask[ATTR_COUNT] = {
-        0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0xef, 0xff, 0x3f, 0x0f, 0x0f
+        0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f,
+        0xef, 0xff, 0x3f, 0x0f, 0x0f
     };
     if (!v->s.attr_data) {
         if ((v->s.attr_index ^ value) & ATTR_VIDEO_ON)
@@ -273,14 +278,15 @@ static void vbe_out(void *opaque, u32 port, u32 value, unsigned size)
 
 static const PortOps vbe_ports = { vbe_in, vbe_out, 2 };
 
-/* BAR 2: ports 3C0h-3DFh at 400h, DISPI registers at 500h, 16 bits each. The EDID at 0 is not there: zeroes. */
+/* BAR 2: ports 3C0h-3DFh at 400h, DISPI registers at 500h, 16 bits each. The EDID at 0 is not there:
+ * zeroes. */
 enum { MMIO_VGA = 0x400, MMIO_VGA_END = 0x420, MMIO_VBE = 0x500, MMIO_VBE_END = 0x500 + 2 * VBE_COUNT };
 
 static u64 mmio_read(void *opaque, u64 offset, unsigned size)
 {
     if (offset >= MMIO_VGA && offset < MMIO_VGA_END) {
-        u64 value = reg_read(opaque, 0x3c0 + (u32)offset - MMIO_VGA) & 0xff;
-        return size == 2 ? value | (u64)(reg_read(opaque, 0x3c1 + (u32)offset - MMIO_VGA) & 0xff) << 8 : value;
+        u32 port = 0x3c0 + (u32)offset - MMIO_VGA, value = reg_read(opaque, port) & 0xff;
+        return size == 2 ? value | (reg_read(opaque, port + 1) & 0xff) << 8 : value;
     }
     if (offset >= MMIO_VBE && offset < MMIO_VBE_END)
         return (u64)vbe_read(opaque, (unsigned)(offset - MMIO_VBE) >> 1) >> (offset & 1 ? 8 : 0);
@@ -322,8 +328,8 @@ static bool vga_loaded(Device *dev, Error *err)
 {
     Vga *v = of(dev);
     const VgaState *s = &v->s;
-    if (s->seq_index > 7 || s->gc_index > 15 || s->crtc_index > 0x3f || s->attr_index > 0x3f || s->attr_data > 1
-            || s->dac_sub > 2 || !vbe_sane(v))
+    if (s->seq_index > 7 || s->gc_index > 15 || s->crtc_index > 0x3f || s->attr_index > 0x3f
+        || s->attr_data > 1 || s->dac_sub > 2 || !vbe_sane(v))
         return error_set(err, "%s: its registers hold what no guest can write", dev->id);
     v->timing_valid = false;
     vga_window_update(v);
@@ -369,11 +375,12 @@ static void vga_info(Device *dev, void (*print)(void *opaque, const char *line),
 
 static const SaveField vga_fields[] = {
     PCI_SAVE(VgaState, pci), SAVE(VgaState, misc), SAVE(VgaState, feature), SAVE(VgaState, enable),
-    SAVE(VgaState, attr_data), SAVE(VgaState, seq_index), SAVE(VgaState, gc_index), SAVE(VgaState, crtc_index),
-    SAVE(VgaState, attr_index), SAVE(VgaState, seq), SAVE(VgaState, gc), SAVE(VgaState, crtc), SAVE(VgaState, attr),
-    SAVE(VgaState, pel_mask), SAVE(VgaState, dac_read), SAVE(VgaState, dac_write), SAVE(VgaState, dac_sub),
-    SAVE(VgaState, dac_reading), SAVE(VgaState, dac_latch), SAVE(VgaState, palette), SAVE(VgaState, latch),
-    SAVE(VgaState, vbe_index), SAVE(VgaState, vbe), SAVE_END
+    SAVE(VgaState, attr_data), SAVE(VgaState, seq_index), SAVE(VgaState, gc_index),
+    SAVE(VgaState, crtc_index), SAVE(VgaState, attr_index), SAVE(VgaState, seq), SAVE(VgaState, gc),
+    SAVE(VgaState, crtc), SAVE(VgaState, attr), SAVE(VgaState, pel_mask), SAVE(VgaState, dac_read),
+    SAVE(VgaState, dac_write), SAVE(VgaState, dac_sub), SAVE(VgaState, dac_reading),
+    SAVE(VgaState, dac_latch), SAVE(VgaState, palette), SAVE(VgaState, latch), SAVE(VgaState, vbe_index),
+    SAVE(VgaState, vbe), SAVE_END
 };
 
 #define VGA_CLASS(class_name) { \
@@ -415,12 +422,14 @@ static void add_rom(Vga *v)
 PciDevice *vga_pci_create(Machine *m, PciBus *bus, int devfn)
 {
     static const PciId id = {
-        .vendor = 0x1234, .device = 0x1111, .subsys_vendor = 0x1af4, .subsys = 0x1100, .revision = 2, .base_class = 3,
+        .vendor = 0x1234, .device = 0x1111, .subsys_vendor = 0x1af4, .subsys = 0x1100, .revision = 2,
+        .base_class = 3,
     };
     Vga *v = create(m, &vga_pci_class);
     v->on_pci = true;
     v->pci.bar[0] = (PciBar){ .kind = BAR_MEM_PREFETCH, .size = VGA_VRAM_BYTES, .region = v->vram_region };
-    v->pci.bar[2] = (PciBar){ .kind = BAR_MEM, .size = 0x1000, .region = mem_mmio(m->mem, "vga.mmio", 0x1000, &mmio_ops, v) };
+    MemRegion *registers = mem_mmio(m->mem, "vga.mmio", 0x1000, &mmio_ops, v);
+    v->pci.bar[2] = (PciBar){ .kind = BAR_MEM, .size = 0x1000, .region = registers };
     add_rom(v);
     pci_register(bus, &v->pci, &v->s.pci, devfn, &id);
     device_reset(&v->pci.dev);

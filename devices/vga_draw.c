@@ -1,12 +1,13 @@
 /*
  * What is on the screen: from registers and video memory to pixels. Main thread, machine lock held.
  *
- * A copy of the memory that was drawn from is kept; a line of the picture is drawn again only where its memory differs
- * from the copy. A change of mode, colours or panning draws all.
+ * A copy of the memory that was drawn from is kept; a line of the picture is drawn again only where its
+ * memory differs from the copy. A change of mode, colours or panning draws all.
  *
- * The picture is the one that the monitor gets, dot by dot and scan line by scan line: a mode of 320x200 makes 640x400. Line
- * compare (split screen), preset row scan, byte and pixel panning are taken line by line; all registers are read once a
- * picture, so effects that change them while the beam is on its way are not shown.
+ * The picture is the one that the monitor gets, dot by dot and scan line by scan line: a mode of 320x200
+ * makes 640x400. Line compare (split screen), preset row scan, byte and pixel panning are taken line by line;
+ * all registers are read once a picture, so effects that change them while the beam is on its way are not
+ * shown.
  */
 #include "vga_int.h"
 
@@ -109,7 +110,8 @@ static u8 panning(const Vga *v, const VgaMode *m)
 static void run_counters(Vga *v, const VgaMode *m)
 {
     const u8 *cr = v->s.crtc;
-    u32 compare = cr[CR_LINE_COMPARE] | (u32)(cr[CR_OVERFLOW] & 0x10) << 4 | (u32)(cr[CR_MAX_SCAN] & 0x40) << 3;
+    u32 compare = cr[CR_LINE_COMPARE];
+    compare |= (u32)(cr[CR_OVERFLOW] & 0x10) << 4 | (u32)(cr[CR_MAX_SCAN] & 0x40) << 3;
     u32 ma = (u32)cr[CR_START_HI] << 8 | cr[CR_START_LO];
     u32 last_row = cr[CR_MAX_SCAN] & 0x1f, row = cr[CR_PRESET_ROW] & 0x1f, pitch = cr[CR_OFFSET] * 2u;
     bool twice = cr[CR_MAX_SCAN] & 0x80, second = false;
@@ -161,7 +163,8 @@ static void pixels_planar(const VgaLook *l, u32 planes, u32 *px)
     }
 }
 
-/* Two bits a pixel: planes 0 and 2 hold the first four pixels, 1 and 3 the others; 2 and 3 are the upper two bits. */
+/* Two bits a pixel: planes 0 and 2 hold the first four pixels, 1 and 3 the others; 2 and 3 are the upper
+ * two bits. */
 static void pixels_cga(const VgaLook *l, u32 planes, u32 *px)
 {
     for (int half = 0; half < 2; half++, planes >>= 8) {
@@ -317,7 +320,9 @@ static void draw_blank(Vga *v, Surface *sf, bool full)
 /* Room for the copy of what is drawn from; false: no memory. */
 static bool make_shadow(VgaDraw *d, const VgaMode *m)
 {
-    size_t words = m->kind == VGA_LINEAR ? ((size_t)m->width * (size_t)(m->bpp + 7) / 8 + 3) / 4 : (size_t)m->chars + 2;
+    size_t words = (size_t)m->chars + 2;
+    if (m->kind == VGA_LINEAR)
+        words = ((size_t)m->width * (size_t)((m->bpp + 7) / 8) + 3) / 4;
     size_t size = words * (size_t)m->height;
     d->shadow_words = words;
     if (size <= d->shadow_size)
@@ -331,7 +336,8 @@ static bool make_shadow(VgaDraw *d, const VgaMode *m)
     return true;
 }
 
-/* The guest sets a mode register by register: a picture of another size is shown only when the registers rest. */
+/* The guest sets a mode register by register: a picture of another size is shown only when the registers
+ * rest. */
 static bool wait_for_guest(Vga *v, const VgaMode *m)
 {
     VgaDraw *d = &v->draw;

@@ -7,9 +7,10 @@
  *   vga_draw.c   what is on the screen: modes, colours, scan lines, linear modes, planar modes
  *   vga_text.c   text modes
  *
- * Video memory is interleaved: byte 4 * a + p is offset a of plane p. Chain-4 addresses and the VBE's linear frame buffer are then
- * plain byte offsets. (In chain-4 a real VGA leaves three of four offsets unused; here they are used without gaps, and the
- * CRTC's doubleword mode counts accordingly. Only a program that reads the planes behind chain-4's back could see it.)
+ * Video memory is interleaved: byte 4 * a + p is offset a of plane p. Chain-4 addresses and the VBE's linear
+ * frame buffer are then plain byte offsets. (In chain-4 a real VGA leaves three of four offsets unused; here
+ * they are used without gaps, and the CRTC's doubleword mode counts accordingly. Only a program that reads
+ * the planes behind chain-4's back could see it.)
  */
 #ifndef DEVICES_VGA_INT_H
 #define DEVICES_VGA_INT_H
@@ -19,24 +20,27 @@
 #include "vga.h"
 
 enum { SEQ_RESET, SEQ_CLOCKING, SEQ_MAP_MASK, SEQ_FONT, SEQ_MEMORY };
-enum { GC_SET_RESET, GC_ENABLE_SR, GC_COMPARE, GC_ROTATE, GC_READ_MAP, GC_MODE, GC_MISC, GC_DONT_CARE, GC_BIT_MASK };
 enum {
-    CR_HTOTAL = 0x00, CR_HDISP_END = 0x01, CR_VTOTAL = 0x06, CR_OVERFLOW = 0x07, CR_PRESET_ROW = 0x08, CR_MAX_SCAN = 0x09,
-    CR_CURSOR_START = 0x0a, CR_CURSOR_END = 0x0b, CR_START_HI = 0x0c, CR_START_LO = 0x0d, CR_CURSOR_HI = 0x0e,
-    CR_CURSOR_LO = 0x0f, CR_VSYNC_START = 0x10, CR_VSYNC_END = 0x11, CR_VDISP_END = 0x12, CR_OFFSET = 0x13,
-    CR_UNDERLINE = 0x14, CR_MODE = 0x17, CR_LINE_COMPARE = 0x18, CR_COUNT = 0x19,
+    GC_SET_RESET, GC_ENABLE_SR, GC_COMPARE, GC_ROTATE, GC_READ_MAP, GC_MODE, GC_MISC, GC_DONT_CARE,
+    GC_BIT_MASK,
+};
+enum {
+    CR_HTOTAL = 0x00, CR_HDISP_END = 0x01, CR_VTOTAL = 0x06, CR_OVERFLOW = 0x07, CR_PRESET_ROW = 0x08,
+    CR_MAX_SCAN = 0x09, CR_CURSOR_START = 0x0a, CR_CURSOR_END = 0x0b, CR_START_HI = 0x0c, CR_START_LO = 0x0d,
+    CR_CURSOR_HI = 0x0e, CR_CURSOR_LO = 0x0f, CR_VSYNC_START = 0x10, CR_VSYNC_END = 0x11, CR_VDISP_END = 0x12,
+    CR_OFFSET = 0x13, CR_UNDERLINE = 0x14, CR_MODE = 0x17, CR_LINE_COMPARE = 0x18, CR_COUNT = 0x19,
 };
 enum { ATTR_MODE = 0x10, ATTR_OVERSCAN, ATTR_PLANES, ATTR_PANNING, ATTR_COLOR_SELECT, ATTR_COUNT };
 enum { ATTR_VIDEO_ON = 0x20 };                  /* in the index register: the palette is the display's */
 enum {
-    VBE_ID, VBE_XRES, VBE_YRES, VBE_BPP, VBE_ENABLE, VBE_BANK, VBE_VIRT_WIDTH, VBE_VIRT_HEIGHT, VBE_X_OFFSET, VBE_Y_OFFSET,
-    VBE_MEMORY_64K, VBE_COUNT,
+    VBE_ID, VBE_XRES, VBE_YRES, VBE_BPP, VBE_ENABLE, VBE_BANK, VBE_VIRT_WIDTH, VBE_VIRT_HEIGHT, VBE_X_OFFSET,
+    VBE_Y_OFFSET, VBE_MEMORY_64K, VBE_COUNT,
 };
 enum { VBE_ENABLED = 0x01, VBE_GETCAPS = 0x02, VBE_DAC8 = 0x20, VBE_LFB = 0x40, VBE_NOCLEAR = 0x80 };
 
 typedef struct {
     PciState pci;                   /* unused on ISA */
-    u8 misc;                        /* 3C2h/3CCh: bit 0 color ports, bit 1 RAM enable, 2-3 clock, 5 page, 6-7 sync */
+    u8 misc;                        /* 3C2h/3CCh: 0 color ports, 1 RAM enable, 2-3 clock, 5 page, 6-7 sync */
     u8 feature, enable;             /* 3DAh/3CAh, 3C3h */
     u8 attr_data;                   /* 1: the next write to 3C0h is data */
     u8 seq_index, gc_index, crtc_index, attr_index;
@@ -132,7 +136,7 @@ void vga_window_sync(Vga *v);                   /* video memory is wanted whole 
 void vbe_reset(Vga *v);
 u16 vbe_read(Vga *v, unsigned index);
 void vbe_write(Vga *v, unsigned index, u16 value);
-bool vbe_sane(const Vga *v);                    /* false: the registers are none that vbe_write() would leave */
+bool vbe_sane(const Vga *v);        /* false: the registers are none that vbe_write() would leave */
 static inline bool vbe_on(const Vga *v) { return v->s.vbe[VBE_ENABLE] & VBE_ENABLED; }
 u32 vbe_stride(const Vga *v);                   /* bytes a line; in 4-bit modes bytes a line and plane */
 

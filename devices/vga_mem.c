@@ -1,11 +1,13 @@
 /*
- * The VGA's memory window at A0000h-BFFFFh: map select, odd/even, chain-4, planes, latches, write modes 0-3, read modes 0-1.
- * Source: IBM PS/2 Hardware Interface Technical Reference, "Video Subsystem", sequencer and graphics controller.
+ * The VGA's memory window at A0000h-BFFFFh: map select, odd/even, chain-4, planes, latches, write modes 0-3,
+ * read modes 0-1. Source: IBM PS/2 Hardware Interface Technical Reference, "Video Subsystem", sequencer and
+ * graphics controller.
  *
  * Two settings need no handler, and the guest then reads and writes memory directly:
  *   linear   chain-4 (or a VBE bank) with nothing that alters the data: the window shows video memory itself
- *   text     odd/even, planes 0 and 1, nothing altered: the window shows a 32 KiB copy of the two planes, which is the truth until
- *            the setting ends and is written back then
+ *   text     odd/even, planes 0 and 1, nothing altered: the window shows a 32 KiB copy of the two planes,
+     which
+ *            is the truth until the setting ends and is written back then
  * Direct reads leave the latches alone; nothing uses them before a handled read sets them anew.
  * Not modelled: the odd/even page bit of the miscellaneous output register.
  */
@@ -45,7 +47,8 @@ static u32 bank_offset(const Vga *v)
     return vbe_on(v) ? (u32)v->s.vbe[VBE_BANK] << 16 : 0;
 }
 
-/* Byte index of plane 0 at offset a of every plane. A bank in a 4-bit VBE mode counts offsets within a plane. */
+/* Byte index of plane 0 at offset a of every plane. A bank in a 4-bit VBE mode counts offsets within a
+ * plane. */
 static u32 plane_index(const Vga *v, u32 a)
 {
     a = vbe_on(v) ? a + bank_offset(v) : a & 0xffff;
@@ -165,7 +168,8 @@ static void planes_to_text(Vga *v)
     }
 }
 
-/* Nothing between the CPU's byte and the planes: write mode 0, read mode 0, no set/reset, rotation, function or bit mask. */
+/* Nothing between the CPU's byte and the planes: write mode 0, read mode 0, no set/reset, rotation,
+ * function or bit mask. */
 static bool data_unaltered(const Vga *v)
 {
     const u8 *gc = v->s.gc;
@@ -174,7 +178,8 @@ static bool data_unaltered(const Vga *v)
 
 static VgaWindow choose(const Vga *v, u32 *addr, u32 *offset, u32 *bytes)
 {
-    unsigned select = v->s.gc[GC_MISC] >> 2 & 3, memory = v->s.seq[SEQ_MEMORY], planes = v->s.seq[SEQ_MAP_MASK];
+    unsigned select = v->s.gc[GC_MISC] >> 2 & 3;
+    unsigned memory = v->s.seq[SEQ_MEMORY], planes = v->s.seq[SEQ_MAP_MASK];
     *addr = 0xa0000;
     *offset = 0;
     *bytes = 0x10000;
@@ -199,7 +204,8 @@ void vga_window_update(Vga *v)
 {
     u32 addr, offset, bytes;
     VgaWindow want = choose(v, &addr, &offset, &bytes);
-    bool same = want == v->window && addr == v->window_addr && offset == v->window_offset && bytes == v->window_bytes;
+    bool same = want == v->window && addr == v->window_addr && offset == v->window_offset
+        && bytes == v->window_bytes;
     if (same || (want == WINDOW_HANDLER && v->window == WINDOW_HANDLER))
         return;
     Memory *mem = vga_machine(v)->mem;

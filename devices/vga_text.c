@@ -2,8 +2,9 @@
  * VGA text modes: character, attribute, blinking, cursor, 8 or 9 dots, two fonts.
  * Source: IBM PS/2 Hardware Interface Technical Reference, "Video Subsystem", alphanumeric modes.
  *
- * Lines of the picture that show the same row of characters are a band: usually one text row, cut when the screen is scrolled by
- * lines or split. Cells are compared with what the band showed before and drawn when they differ.
+ * Lines of the picture that show the same row of characters are a band: usually one text row, cut when the
+ * screen is scrolled by lines or split. Cells are compared with what the band showed before and drawn when
+ * they differ.
  */
 #include "vga_int.h"
 
@@ -13,7 +14,7 @@ enum { CELL_CURSOR = 1 << 16, CELL_HIDDEN = 1 << 17 };      /* beside character 
 
 typedef struct {
     int y, lines;                   /* of the picture */
-    u32 ma, ra;                     /* ra of the first line; each further line, or pair of lines, is one more */
+    u32 ma, ra;        /* ra of the first line; each further line, or pair of lines, is one more */
     int repeat;                     /* lines that show the same row scan */
     int pan;
 } Band;

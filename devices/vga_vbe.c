@@ -1,9 +1,9 @@
 /*
- * The DISPI interface of the Bochs VBE extensions: an index register at 1CEh, a data register at 1CFh. Source: "VBE Display API",
- * revision of ID B0C5h.
+ * The DISPI interface of the Bochs VBE extensions: an index register at 1CEh, a data register at 1CFh.
+ * Source: "VBE Display API", revision of ID B0C5h.
  *
- * Whatever a guest writes, the registers read back as values that fit each other and the video memory: the picture never
- * reaches beyond it.
+ * Whatever a guest writes, the registers read back as values that fit each other and the video memory: the
+ * picture never reaches beyond it.
  */
 #include "vga_int.h"
 
@@ -55,9 +55,11 @@ static void fit(u16 *r)
     r[VBE_VIRT_HEIGHT] = (u16)(height > 0xffff ? 0xffff : height);
     if (r[VBE_Y_OFFSET] > r[VBE_VIRT_HEIGHT] - r[VBE_YRES])
         r[VBE_Y_OFFSET] = (u16)(r[VBE_VIRT_HEIGHT] - r[VBE_YRES]);
-    /* The offsets make a start address: a line may go on at the beginning of the next, as long as there is memory. */
+    /* The offsets make a start address: a line may go on at the beginning of the next, as long as there is
+     * memory. */
     u32 stride = bytes_for(r[VBE_VIRT_WIDTH], bpp), end = (r[VBE_Y_OFFSET] + (u32)r[VBE_YRES]) * stride;
-    if (bytes_for(r[VBE_X_OFFSET], bpp) + 1 > memory - end && r[VBE_X_OFFSET] > r[VBE_VIRT_WIDTH] - r[VBE_XRES])
+    if (bytes_for(r[VBE_X_OFFSET], bpp) + 1 > memory - end
+        && r[VBE_X_OFFSET] > r[VBE_VIRT_WIDTH] - r[VBE_XRES])
         r[VBE_X_OFFSET] = (u16)(r[VBE_VIRT_WIDTH] - r[VBE_XRES]);
 }
 

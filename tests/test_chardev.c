@@ -48,7 +48,8 @@ static void test_specs(Machine *m)
     chardev_close(chr);
     chardev_close(NULL);
     CHECK(!chardev_open(m, "serial0", "none", &err) && !err.text[0]);
-    CHECK(!chardev_open(m, "serial0", "nul", &err) && strstr(err.text, "'nul'") && strstr(err.text, "file:NAME"));
+    CHECK(!chardev_open(m, "serial0", "nul", &err) && strstr(err.text, "'nul'")
+          && strstr(err.text, "file:NAME"));
     CHECK(!chardev_open(m, "serial0", "file:", &err) && strstr(err.text, "name"));
     CHECK(!chardev_open(m, "serial0", "file:/no/such/dir/x", &err) && err.text[0]);
     CHECK(!chardev_open(m, "serial0", "vc:3x3", &err) && strstr(err.text, "80Cx25C"));
@@ -77,7 +78,8 @@ static void test_file(Machine *m)
             CHECK(host_io_wait());
         }
     }
-    CHECK_MSG(refused > 0 && end.writables > 0, "a file that can't keep up makes the frontend wait and tells it to go on");
+    CHECK_MSG(refused > 0 && end.writables > 0,
+              "a file that can't keep up makes the frontend wait and tells it to go on");
     chardev_flush_all(m);
     size_t size;
     u8 *text = host_file_slurp(path, 1 << 20, &size, &err);
@@ -92,7 +94,8 @@ static void test_file(Machine *m)
     unlink(path);
 }
 
-/* What is under the mux: a null device whose backend the test replaces. It was opened just before the mux's first slot. */
+/* What is under the mux: a null device whose backend the test replaces. It was opened just before the
+ * mux's first slot. */
 static struct { Chardev *chr; u8 out[65536]; size_t len, room; bool closed; } wire;
 
 static size_t wire_write(Chardev *chr, const u8 *buf, size_t n)
@@ -136,7 +139,8 @@ static void test_mux(Machine *m)
     chardev_attach(b, &end_fe, &mon);
     Chardev *a = chardev_open(m, "serial0", "mon:null", &err);
     chardev_attach(a, &end_fe, &serial);
-    CHECK_MSG(a && a != b && chardev_focused(a) && !chardev_focused(b), "the guest takes the focus from the monitor");
+    CHECK_MSG(a && a != b && chardev_focused(a) && !chardev_focused(b),
+              "the guest takes the focus from the monitor");
     CHECK(mon.last == CHR_UNFOCUS);
     type("ab");
     CHECK(serial.len == 2 && mon.len == 0);

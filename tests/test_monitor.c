@@ -92,15 +92,20 @@ static void topic(void *opaque, PrintFn *print, void *print_opaque)
 static void test_complaints(void)
 {
     static const char *const bad[] = {
-        "foo", "sy", "info foo", "sendkey", "sendkey nokey", "sendkey a b", "sendkey a 0", "sendkey a 1 2", "mouse_move 1",
-        "mouse_move a b", "mouse_button 9", "screendump", "screendump /no/such/x.ppm", "print", "print 1 +", "print 1/0",
-        "print (1", "print $foo", "print 1 2", "print/y 1", "xp", "xp/8q 0", "xp/99999999x 0", "xp 0 1", "eject", "eject nodrive",
-        "change ide0-hd0", "change nodrive file", "log nonsense", "help nonsense", "quit now", "print \"", "change \"a b",
+        "foo", "sy", "info foo", "sendkey", "sendkey nokey", "sendkey a b", "sendkey a 0", "sendkey a 1 2",
+        "mouse_move 1",
+        "mouse_move a b", "mouse_button 9", "screendump", "screendump /no/such/x.ppm", "print", "print 1 +",
+        "print 1/0",
+        "print (1", "print $foo", "print 1 2", "print/y 1", "xp", "xp/8q 0", "xp/99999999x 0", "xp 0 1",
+        "eject", "eject nodrive",
+        "change ide0-hd0", "change nodrive file", "log nonsense", "help nonsense", "quit now", "print \"",
+        "change \"a b",
         "/", "/x", "stop/x", "print 0x", "print 12z", "system_powerdown", "xp/x 0x123456789abcdef0",
     };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         run(bad[i]);
-        CHECK_MSG(lines_of(term.out) >= 1 && lines_of(term.out) <= 2 && term.len < 400, "'%s': one helpful line, not '%s'",
+        CHECK_MSG(lines_of(term.out) >= 1 && lines_of(term.out) <= 2 && term.len < 400,
+                  "'%s': one helpful line, not '%s'",
                   bad[i], term.out);
     }
     CHECK(says("stp", "unknown command: 'stp'") && says("system", "did you mean 'system_reset'"));
@@ -109,7 +114,8 @@ static void test_complaints(void)
 
 static void test_commands(void)
 {
-    CHECK(says("help", "screendump file") && says("?", "sendkey keys") && says("help xp", "physical address"));
+    CHECK(says("help", "screendump file") && says("?", "sendkey keys")
+          && says("help xp", "physical address"));
     CHECK(says("help sendkey", "kp_0") && says("help info", "info status"));
     CHECK(says("info", "info registers --") && says("info", "info chip -- a chip"));
     CHECK(says("info chip", "all is well\r\n"));
@@ -134,8 +140,10 @@ static void test_commands(void)
 static void test_numbers(void)
 {
     CHECK(says("print 1+2*3", "0x7\r\n") && says("p (1+2)*3", "0x9\r\n") && says("p/d 7-10", "-3\r\n"));
-    CHECK(says("p 0xf0 | 1 ^ 3 & 2", "0xf3\r\n") && says("p ~0 & 0xffff", "0xffff\r\n") && says("p 1<<12", "0x1000"));
-    CHECK(says("p/d 17 % 5 * 2", "4\r\n") && says("p - -3", "0x3\r\n") && says("p 'A'", "0x41") && says("p/c 65", "'A'"));
+    CHECK(says("p 0xf0 | 1 ^ 3 & 2", "0xf3\r\n") && says("p ~0 & 0xffff", "0xffff\r\n")
+          && says("p 1<<12", "0x1000"));
+    CHECK(says("p/d 17 % 5 * 2", "4\r\n") && says("p - -3", "0x3\r\n") && says("p 'A'", "0x41")
+          && says("p/c 65", "'A'"));
     CHECK(says("p/o 8", "010\r\n") && says("p/d 100 >> 2 >> 1", "12\r\n") && says("p 010", "0x8"));
     char deep[400] = "p ";
     memset(deep + 2, '(', 300);
@@ -147,12 +155,15 @@ static void test_memory(void)
     for (u32 i = 0; i < 4096; i++)
         mem_bus_write(m->mem, i, i * 3, 1);
     CHECK(says("xp/2xw 0", "0000000000000000: 0x09060300 0x15120f0c\r\n"));
-    CHECK_MSG(says("xp/8xb 0x10", "0000000000000010: 0x30 0x33 0x36 0x39 0x3c 0x3f 0x42 0x45\r\n"), "%s", term.out);
-    CHECK(says("xp/xh 2", "0x0906") && says("xp/xg 0", "0x15120f0c09060300") && says("xp/4c 0x16", "'B' 'E' 'H' 'K'"));
+    CHECK_MSG(says("xp/8xb 0x10", "0000000000000010: 0x30 0x33 0x36 0x39 0x3c 0x3f 0x42 0x45\r\n"), "%s",
+              term.out);
+    CHECK(says("xp/xh 2", "0x0906") && says("xp/xg 0", "0x15120f0c09060300")
+          && says("xp/4c 0x16", "'B' 'E' 'H' 'K'"));
     CHECK_MSG(says("xp/db 0x50", "-16\r\n") && says("xp/ub 0x50", "240"), "%s", term.out);
     run("xp/12xw 0");
     CHECK_MSG(lines_of(term.out) == 3, "four words a line");
-    CHECK(says("xp/4xw 0xff8", "Cannot access memory at address 0x1000") && strstr(term.out, "0000000000000ff8: 0x"));
+    CHECK(says("xp/4xw 0xff8", "Cannot access memory at address 0x1000")
+          && strstr(term.out, "0000000000000ff8: 0x"));
 }
 
 static void test_editing(void)

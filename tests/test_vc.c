@@ -51,7 +51,8 @@ static void test_writing(void)
     put("Z");
     CHECK(line_is(2, "01234567890123456789") && line_is(3, "Z"));
     put("\r\na\r\nb");
-    CHECK_MSG(line_is(-1, "woXld   Y") && line_is(-2, "hello") && s.history == 2, "lines that scroll off are kept");
+    CHECK_MSG(line_is(-1, "woXld   Y") && line_is(-2, "hello") && s.history == 2,
+              "lines that scroll off are kept");
     put("\033[?7l\033[1;1H01234567890123456789ABC");
     CHECK_MSG(line_is(0, "0123456789012345678C"), "without wrapping the last column is overwritten");
     put("\033[?7h");
@@ -59,7 +60,8 @@ static void test_writing(void)
     put("\xc3\xa9\xe2\x94\x80\xe2\x82\xac\xff\xc3z");
     const VcCell *l = vc_screen_line(&s, 0);
     CHECK_MSG(l[0].ch == 0x82 && l[1].ch == 0xc4, "UTF-8 becomes code page 437");
-    CHECK_MSG(l[2].ch == '?' && l[3].ch == '?' && l[4].ch == '?' && l[5].ch == 'z', "what it hasn't or what is broken is '?'");
+    CHECK_MSG(l[2].ch == '?' && l[3].ch == '?' && l[4].ch == '?' && l[5].ch == 'z',
+              "what it hasn't or what is broken is '?'");
 }
 
 static void test_sequences(void)
@@ -81,7 +83,8 @@ static void test_sequences(void)
     put("\033[2J");
     CHECK(line_is(0, "") && line_is(3, ""));
     put("\033[H1\r\n2\r\n3\r\n4\r\n5\033[2;4r\033[4;1H\n");
-    CHECK_MSG(line_is(0, "1") && line_is(1, "3") && line_is(2, "4") && line_is(3, "") && line_is(4, "5") && s.history == 0,
+    CHECK_MSG(line_is(0, "1") && line_is(1, "3") && line_is(2, "4") && line_is(3, "") && line_is(4, "5")
+              && s.history == 0,
               "a scrolling region scrolls alone");
     put("\033[2;1H\033M");
     CHECK(line_is(1, "") && line_is(2, "3") && line_is(3, "4"));
@@ -129,7 +132,8 @@ static void test_odd_input(void)
         u8 b = seed >> 31 ? (u8)likely[(seed >> 8) % (sizeof likely - 1)] : (u8)(seed >> 16);
         vc_screen_put(&s, b);
     }
-    CHECK_MSG(s.x >= 0 && s.x <= s.cols && s.y >= 0 && s.y < s.rows, "any bytes leave the cursor on the screen");
+    CHECK_MSG(s.x >= 0 && s.x <= s.cols && s.y >= 0 && s.y < s.rows,
+              "any bytes leave the cursor on the screen");
     fresh(20, 4);
     for (int i = 0; i < 12000; i++)
         put("line\r\n");
@@ -210,14 +214,16 @@ static void test_device(Machine *m)
     CHECK(cell_is(sf, 0, 24, 'd', 0xaaaaaa, 0));
     ui_special(m->ui, UI_KEY_SCROLL_UP);
     console_update(c);
-    CHECK_MSG(cell_is(sf, 0, 12, 'z', 0xaaaaaa, 0) || cell_is(sf, 0, 0, 'A', 0xaaaaaa, 0), "scroll-back shows older lines");
+    CHECK_MSG(cell_is(sf, 0, 12, 'z', 0xaaaaaa, 0) || cell_is(sf, 0, 0, 'A', 0xaaaaaa, 0),
+              "scroll-back shows older lines");
     ui_text(m->ui, "k");
     console_update(c);
     CHECK_MSG(cell_is(sf, 0, 24, 'd', 0xaaaaaa, 0), "typing goes back to the end");
     chardev_close(chr);
     console_update(c);
     Chardev *small = chardev_open(m, "serial1", "vc:40Cx10C", &err);
-    CHECK(small && console_surface(ui_console(m->ui, 1))->width == 320 && console_surface(ui_console(m->ui, 1))->height == 160);
+    CHECK(small && console_surface(ui_console(m->ui, 1))->width == 320
+          && console_surface(ui_console(m->ui, 1))->height == 160);
     chardev_close(small);
 }
 

@@ -37,45 +37,46 @@ typedef struct { u8 misc, seq[5], crtc[25], gc[9], attr[21]; } Params;
 
 static const Params mode3 = {
     0x67, { 3, 0, 3, 0, 2 },
-    { 0x5f, 0x4f, 0x50, 0x82, 0x55, 0x81, 0xbf, 0x1f, 0, 0x4f, 0x0d, 0x0e, 0, 0, 0, 0, 0x9c, 0x8e, 0x8f, 0x28, 0x1f, 0x96,
-      0xb9, 0xa3, 0xff },
+    { 0x5f, 0x4f, 0x50, 0x82, 0x55, 0x81, 0xbf, 0x1f, 0, 0x4f, 0x0d, 0x0e, 0, 0, 0, 0, 0x9c, 0x8e, 0x8f, 0x28,
+      0x1f, 0x96, 0xb9, 0xa3, 0xff },
     { 0, 0, 0, 0, 0, 0x10, 0x0e, 0x0f, 0xff }, { EGA_PALETTE, 0x0c, 0, 0x0f, 8, 0 }
 };
 static const Params mode1 = {
     0x67, { 3, 8, 3, 0, 2 },
-    { 0x2d, 0x27, 0x28, 0x90, 0x2b, 0xa0, 0xbf, 0x1f, 0, 0x4f, 0x0d, 0x0e, 0, 0, 0, 0, 0x9c, 0x8e, 0x8f, 0x14, 0x1f, 0x96,
-      0xb9, 0xa3, 0xff },
+    { 0x2d, 0x27, 0x28, 0x90, 0x2b, 0xa0, 0xbf, 0x1f, 0, 0x4f, 0x0d, 0x0e, 0, 0, 0, 0, 0x9c, 0x8e, 0x8f, 0x14,
+      0x1f, 0x96, 0xb9, 0xa3, 0xff },
     { 0, 0, 0, 0, 0, 0x10, 0x0e, 0x0f, 0xff }, { EGA_PALETTE, 0x0c, 0, 0x0f, 8, 0 }
 };
 static const Params mode4 = {
     0x63, { 3, 9, 3, 0, 2 },
-    { 0x2d, 0x27, 0x28, 0x90, 0x2b, 0x80, 0xbf, 0x1f, 0, 0xc1, 0, 0, 0, 0, 0, 0, 0x9c, 0x8e, 0x8f, 0x14, 0, 0x96, 0xb9, 0xa2,
-      0xff },
+    { 0x2d, 0x27, 0x28, 0x90, 0x2b, 0x80, 0xbf, 0x1f, 0, 0xc1, 0, 0, 0, 0, 0, 0, 0x9c, 0x8e, 0x8f, 0x14, 0,
+      0x96, 0xb9, 0xa2, 0xff },
     { 0, 0, 0, 0, 0, 0x30, 0x0f, 0x0f, 0xff }, { CGA_PALETTE, 1, 0, 3, 0, 0 }
 };
 static const Params mode6 = {
     0x63, { 3, 1, 1, 0, 6 },
-    { 0x5f, 0x4f, 0x50, 0x82, 0x54, 0x80, 0xbf, 0x1f, 0, 0xc1, 0, 0, 0, 0, 0, 0, 0x9c, 0x8e, 0x8f, 0x28, 0, 0x96, 0xb9, 0xc2,
-      0xff },
+    { 0x5f, 0x4f, 0x50, 0x82, 0x54, 0x80, 0xbf, 0x1f, 0, 0xc1, 0, 0, 0, 0, 0, 0, 0x9c, 0x8e, 0x8f, 0x28, 0,
+      0x96, 0xb9, 0xc2, 0xff },
     { 0, 0, 0, 0, 0, 0, 0x0d, 0x0f, 0xff },
-    { 0, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 1, 0, 1, 0, 0 }
+    { 0, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 1, 0, 1,
+      0, 0 }
 };
 static const Params mode_d = {
     0x63, { 3, 9, 0x0f, 0, 6 },
-    { 0x2d, 0x27, 0x28, 0x90, 0x2b, 0x80, 0xbf, 0x1f, 0, 0xc0, 0, 0, 0, 0, 0, 0, 0x9c, 0x8e, 0x8f, 0x14, 0, 0x96, 0xb9, 0xe3,
-      0xff },
+    { 0x2d, 0x27, 0x28, 0x90, 0x2b, 0x80, 0xbf, 0x1f, 0, 0xc0, 0, 0, 0, 0, 0, 0, 0x9c, 0x8e, 0x8f, 0x14, 0,
+      0x96, 0xb9, 0xe3, 0xff },
     { 0, 0, 0, 0, 0, 0, 5, 0x0f, 0xff }, { EGA_PALETTE, 1, 0, 0x0f, 0, 0 }
 };
 static const Params mode12 = {
     0xe3, { 3, 1, 0x0f, 0, 6 },
-    { 0x5f, 0x4f, 0x50, 0x82, 0x54, 0x80, 0x0b, 0x3e, 0, 0x40, 0, 0, 0, 0, 0, 0, 0xea, 0x8c, 0xdf, 0x28, 0, 0xe7, 4, 0xe3,
-      0xff },
+    { 0x5f, 0x4f, 0x50, 0x82, 0x54, 0x80, 0x0b, 0x3e, 0, 0x40, 0, 0, 0, 0, 0, 0, 0xea, 0x8c, 0xdf, 0x28, 0,
+      0xe7, 4, 0xe3, 0xff },
     { 0, 0, 0, 0, 0, 0, 5, 0x0f, 0xff }, { EGA_PALETTE, 1, 0, 0x0f, 0, 0 }
 };
 static const Params mode13 = {
     0x63, { 3, 1, 0x0f, 0, 0x0e },
-    { 0x5f, 0x4f, 0x50, 0x82, 0x54, 0x80, 0xbf, 0x1f, 0, 0x41, 0, 0, 0, 0, 0, 0, 0x9c, 0x8e, 0x8f, 0x28, 0x40, 0x96, 0xb9,
-      0xa3, 0xff },
+    { 0x5f, 0x4f, 0x50, 0x82, 0x54, 0x80, 0xbf, 0x1f, 0, 0x41, 0, 0, 0, 0, 0, 0, 0x9c, 0x8e, 0x8f, 0x28, 0x40,
+      0x96, 0xb9, 0xa3, 0xff },
     { 0, 0, 0, 0, 0, 0x40, 5, 0x0f, 0xff },
     { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0x41, 0, 0x0f, 0, 0 }
 };
@@ -194,7 +195,8 @@ static void test_text(void)
     fill_text(2000);
     const Surface *s = draw();
     CHECK_MSG(size_is(s, 720, 400), "mode 3 is 720x400");
-    CHECK_MSG(size_is(s, 720, 400) && wrong_text(s, 80, 25, 9, 16) == 0, "mode 3: every pixel, ninth dots too");
+    CHECK_MSG(size_is(s, 720, 400) && wrong_text(s, 80, 25, 9, 16) == 0,
+              "mode 3: every pixel, ninth dots too");
 
     MemPage p = mem_page(m->mem, 0xb8000);
     CHECK_MSG(p.direct_read && p.direct_write, "the text window is memory");
@@ -217,7 +219,8 @@ static void test_text(void)
     out2(0x3d4, 0x0a, 0x20);
     s = draw();
     wide = 2;
-    CHECK_MSG(size_is(s, 720, 400) && wrong_text(s, 40, 25, 9, 16) == 0, "mode 1: 40 columns, dots twice as wide");
+    CHECK_MSG(size_is(s, 720, 400) && wrong_text(s, 40, 25, 9, 16) == 0,
+              "mode 1: 40 columns, dots twice as wide");
     out2(0x3d4, 9, 0xcf);
     wide = high = 2;
     CHECK_MSG(wrong_text(draw(), 40, 12, 9, 16) == 0, "scan lines twice");
@@ -253,7 +256,8 @@ static void test_text_details(void)
     for (int y = 0; y < 300; y++) {
         for (int x = 0; x < 700; x++) {
             u32 cell = (u32)(80 + (y + 5) / 16 * 80 + (x + 3) / 9);
-            wrong += px(s, x, y) != text_pixel(cell & 0xff, cell * 7 & 0x7f, (u32)(y + 5) % 16, (x + 3) % 9, 9, 0);
+            wrong += px(s, x, y) != text_pixel(cell & 0xff, cell * 7 & 0x7f, (u32)(y + 5) % 16, (x + 3) % 9,
+                                               9, 0);
         }
     }
     CHECK_MSG(wrong == 0, "preset row scan, start address and pixel panning");
@@ -270,7 +274,8 @@ static void test_text_details(void)
     for (int y = 116; y < 300; y++) {
         for (int x = 0; x < 720; x++) {
             u32 cell = (u32)((y - 100) / 16 * 80 + x / 9);
-            wrong += px(s, x, y) != text_pixel(cell & 0xff, cell * 7 & 0x7f, (u32)(y - 100) % 16, x % 9, 9, 0);
+            wrong += px(s, x, y) != text_pixel(cell & 0xff, cell * 7 & 0x7f, (u32)(y - 100) % 16, x % 9, 9,
+                                               0);
         }
     }
     CHECK_MSG(wrong == 0, "line compare splits the screen");
@@ -317,7 +322,8 @@ static void test_mode13(void)
     /* mode X: 320x240, unchained; pixel x is in plane x & 3 */
     out2(0x3c4, 4, 6);
     out2(0x3d4, 0x11, 0);
-    static const u8 x240[][2] = { { 0x14, 0 }, { 0x17, 0xe3 }, { 0x06, 0x0d }, { 0x07, 0x3e }, { 0x10, 0xea }, { 0x12, 0xdf },
+    static const u8 x240[][2] = { { 0x14, 0 }, { 0x17, 0xe3 }, { 0x06, 0x0d }, { 0x07, 0x3e },
+                                  { 0x10, 0xea }, { 0x12, 0xdf },
                                   { 0x15, 0xe7 }, { 0x16, 0x06 } };
     for (size_t i = 0; i < ARRAY_LEN(x240); i++)
         out2(0x3d4, x240[i][0], x240[i][1]);
@@ -392,7 +398,8 @@ static void test_mode12(void)
     peek(0xa0002);
     poke(0xa0002, 0x0f);
     s = draw();
-    CHECK_MSG(px(s, 20, 0) == rgb(mode12.attr[6]) && px(s, 22, 0) == rgb(mode12.attr[22 & 15]), "write mode 3");
+    CHECK_MSG(px(s, 20, 0) == rgb(mode12.attr[6]) && px(s, 22, 0) == rgb(mode12.attr[22 & 15]),
+              "write mode 3");
     out2(0x3ce, 5, 8);
     out2(0x3ce, 2, 6);
     out2(0x3ce, 7, 0x0f);
@@ -429,7 +436,8 @@ static void test_old_graphics(void)
     int wrong = 0;
     for (int x = 0; x < 8; x++)
         wrong += pixel(s, x, 0) != rgb(mode4.attr[want[x]]);
-    CHECK_MSG(size_is(s, 640, 400) && wrong == 0 && pixel(s, 319, 199) == rgb(mode4.attr[3]), "mode 4: two bits a pixel, odd "
+    CHECK_MSG(size_is(s, 640, 400) && wrong == 0 && pixel(s, 319, 199) == rgb(mode4.attr[3]),
+              "mode 4: two bits a pixel, odd "
               "lines 8 KiB higher");
 
     set_mode(&mode6);
@@ -438,7 +446,8 @@ static void test_old_graphics(void)
         poke(0xb8000 + i, 0);
     poke(0xba000 + 1, 0x40);
     s = draw();
-    CHECK_MSG(size_is(s, 640, 400) && pixel(s, 9, 1) == rgb(0x17) && pixel(s, 8, 1) == rgb(0) && pixel(s, 9, 0) == rgb(0), "mode 6");
+    CHECK_MSG(size_is(s, 640, 400) && pixel(s, 9, 1) == rgb(0x17) && pixel(s, 8, 1) == rgb(0)
+              && pixel(s, 9, 0) == rgb(0), "mode 6");
     high = 1;
 }
 
@@ -467,7 +476,8 @@ static void test_vbe(void)
     mem_bus_write(m->mem, lfb + (599 * 800 + 799) * 4, 0x12345678, 4);
     const Surface *s = draw();
     CHECK(size_is(s, 800, 600) && px(s, 799, 599) == 0x345678);
-    CHECK_MSG(mem_page(m->mem, 0xa0000).page == mem_page(m->mem, lfb).page, "bank 0 is the start of the frame buffer");
+    CHECK_MSG(mem_page(m->mem, 0xa0000).page == mem_page(m->mem, lfb).page,
+              "bank 0 is the start of the frame buffer");
     vbe(5, 3);
     CHECK(mem_page(m->mem, 0xa0000).page == mem_page(m->mem, lfb + 0x30000).page);
     vbe(6, 1000);
@@ -514,7 +524,8 @@ static void test_limits(void)
     vbe(6, 65535);
     vbe(8, 65535);
     vbe(9, 65535);
-    CHECK_MSG((u64)vbe_get(6) * 4 * (vbe_get(9) + vbe_get(2)) <= VGA_VRAM_BYTES, "the picture lies within video memory");
+    CHECK_MSG((u64)vbe_get(6) * 4 * (vbe_get(9) + vbe_get(2)) <= VGA_VRAM_BYTES,
+              "the picture lies within video memory");
     const Surface *s = draw();
     CHECK(size_is(s, (int)vbe_get(1), (int)vbe_get(2)));
     vbe(5, 0xffff);
@@ -551,7 +562,8 @@ static void test_ports(void)
     out(0x3d4, 0);
     CHECK_MSG(in(0x3d5) == 0x5f, "CRTC registers 0-7 are protected by bit 7 of register 11h");
     out(0x3c7, 5);
-    CHECK(in(0x3c9) == dac6(5, 0) && in(0x3c9) == dac6(5, 1) && in(0x3c9) == dac6(5, 2) && in(0x3c9) == dac6(6, 0));
+    CHECK(in(0x3c9) == dac6(5, 0) && in(0x3c9) == dac6(5, 1) && in(0x3c9) == dac6(5, 2)
+          && in(0x3c9) == dac6(6, 0));
     CHECK(in(0x3c7) == 3);
     machine_cont(m);
     u32 seen = 0;
@@ -591,13 +603,15 @@ static void test_save(void)
 /* R2, R5: any sequence of accesses, with pictures in between. */
 static void test_random(void)
 {
-    static const u16 ports[] = { 0x3b4, 0x3b5, 0x3ba, 0x3c0, 0x3c1, 0x3c2, 0x3c3, 0x3c4, 0x3c5, 0x3c6, 0x3c7, 0x3c8, 0x3c9,
+    static const u16 ports[] = { 0x3b4, 0x3b5, 0x3ba, 0x3c0, 0x3c1, 0x3c2, 0x3c3, 0x3c4, 0x3c5, 0x3c6, 0x3c7,
+                                 0x3c8, 0x3c9,
                                  0x3ca, 0x3cc, 0x3ce, 0x3cf, 0x3d4, 0x3d5, 0x3da, 0x1ce, 0x1cf, 0x1d0 };
     u64 seed = 20061122, end = host_now_ns() + 3 * NS_PER_SEC;
     int pictures = 0;
     for (u32 n = 0; host_now_ns() < end; n++) {
         seed = seed * 6364136223846793005ull + 1442695040888963407ull;
-        u32 r = (u32)(seed >> 33), size = 1u << (r & 3) >> (r & 3 ? 1 : 0), port = ports[(r >> 2) % ARRAY_LEN(ports)];
+        u32 r = (u32)(seed >> 33), size = 1u << (r & 3) >> (r & 3 ? 1 : 0),
+            port = ports[(r >> 2) % ARRAY_LEN(ports)];
         switch (r >> 28 & 7) {
         case 0: port_read(m, port, size); break;
         case 1: mem_bus_write(m->mem, 0xa0000 + (r & 0x1ffff), seed >> 7, size); break;

@@ -1,9 +1,11 @@
 /*
- * Character devices: the calls that both ends use, the table of backends, and the backends that need nothing but host.h:
- * null and file. The mux is in chardev_mux.c, the text console in vc.c, stdio belongs to the host.
+ * Character devices: the calls that both ends use, the table of backends, and the backends that need nothing
+ * but host.h: null and file. The mux is in chardev_mux.c, the text console in vc.c, stdio belongs to the
+ * host.
  *
- * A file is written asynchronously: one buffer is on its way to the disk while the other fills. When both are full the
- * frontend waits (chardev_write() takes nothing) until the disk has caught up: memory stays bounded whatever the guest sends.
+ * A file is written asynchronously: one buffer is on its way to the disk while the other fills. When both are
+ * full the frontend waits (chardev_write() takes nothing) until the disk has caught up: memory stays bounded
+ * whatever the guest sends.
  */
 #include "chardev.h"
 

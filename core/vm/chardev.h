@@ -1,9 +1,10 @@
 /*
- * Character devices: bytes in and out, between a frontend (UART, monitor, debug port) and a backend (stdio, file, text
- * console, nothing). Machine lock held; callbacks come on the main thread.
+ * Character devices: bytes in and out, between a frontend (UART, monitor, debug port) and a backend (stdio,
+ * file, text console, nothing). Machine lock held; callbacks come on the main thread.
  *
- * Back-pressure goes both ways: the backend asks can_receive() before it hands over bytes and is told by chardev_accept()
- * when there is room again; chardev_write() takes what it can and calls writable() when it can take more.
+ * Back-pressure goes both ways: the backend asks can_receive() before it hands over bytes and is told by
+ * chardev_accept() when there is room again; chardev_write() takes what it can and calls writable() when it
+ * can take more.
  */
 #ifndef VM_CHARDEV_H
 #define VM_CHARDEV_H
@@ -32,7 +33,7 @@ typedef struct {
     void (*set_break)(Chardev *chr, bool on);                   /* may be NULL */
     void (*set_params)(Chardev *chr, u32 baud, u8 data_bits, char parity, u8 stop_bits);   /* may be NULL */
     void (*close)(Chardev *chr);                                /* frees it */
-    void (*flush)(Chardev *chr);                                /* all that was taken is out; may block. May be NULL */
+    void (*flush)(Chardev *chr);                /* all that was taken is out; may block. May be NULL */
 } ChrBackend;
 
 struct Chardev {
@@ -45,12 +46,13 @@ struct Chardev {
     Chardev *next;                  /* chardev.c's list of all that are open */
 };
 
-/* spec: null | none | stdio | file:NAME | vc | vc:WxH | mon:SPEC ; NULL and err when unknown or it can't be opened.
- * mon:SPEC is one slot of a mux on SPEC; opened again, it is a further slot of the same mux.
+/* spec: null | none | stdio | file:NAME | vc | vc:WxH | mon:SPEC ; NULL and err when unknown or it can't
+ * be opened. mon:SPEC is one slot of a mux on SPEC; opened again, it is a further slot of the same mux.
  * Every backend this build has registers itself in one table in chardev.c; the host's (stdio) come through
  * host_chardev_open(). "none" gives NULL without an error text. */
 Chardev *chardev_open(Machine *m, const char *label, const char *spec, Error *err);
-Chardev *host_chardev_open(Machine *m, const char *label, const char *spec, Error *err);   /* by the host: stdio */
+/* by the host: stdio */
+Chardev *host_chardev_open(Machine *m, const char *label, const char *spec, Error *err);
 void chardev_close(Chardev *chr);                               /* NULL is allowed */
 void chardev_flush_all(Machine *m);                             /* blocking: before the program ends */
 
@@ -65,11 +67,13 @@ void chardev_deliver(Chardev *chr, const u8 *buf, size_t n);
 void chardev_tell(Chardev *chr, ChrEvent event);
 void chardev_writable(Chardev *chr);
 
-/* stdio shared by serial port and monitor (-nographic, mon:stdio): a mux with Ctrl-a c to switch, Ctrl-a x to quit, Ctrl-a h for
- * help, Ctrl-a b break, Ctrl-a s flush disks, Ctrl-a Ctrl-a the character itself. Each call adds one more frontend slot. */
+/* stdio shared by serial port and monitor (-nographic, mon:stdio): a mux with Ctrl-a c to switch, Ctrl-a x
+ * to quit, Ctrl-a h for help, Ctrl-a b break, Ctrl-a s flush disks, Ctrl-a Ctrl-a the character itself.
+ * Each call adds one more frontend slot. */
 Chardev *chardev_mux_slot(Chardev *mux, const char *label);
 bool chardev_focused(const Chardev *chr);       /* false: a slot of a mux whose keys go to another slot */
 
-void chardev_list(Machine *m, void (*print)(void *opaque, const char *line), void *opaque);    /* info chardev */
+/* info chardev */
+void chardev_list(Machine *m, void (*print)(void *opaque, const char *line), void *opaque);
 
 #endif

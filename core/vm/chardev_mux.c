@@ -1,8 +1,10 @@
 /*
- * Several frontends on one character device: a serial port and the monitor on one terminal. Output of all goes out as it
- * comes; input goes to the slot that has the focus. Ctrl-a is the escape character, as everybody's fingers know it.
+ * Several frontends on one character device: a serial port and the monitor on one terminal. Output of all
+ * goes out as it comes; input goes to the slot that has the focus. Ctrl-a is the escape character, as
+ * everybody's fingers know it.
  *
- * A slot keeps input that its frontend has no room for yet, so that Ctrl-a c is still seen while the guest reads nothing.
+ * A slot keeps input that its frontend has no room for yet, so that Ctrl-a c is still seen while the guest
+ * reads nothing.
  */
 #include "chardev_mux.h"
 
@@ -97,7 +99,8 @@ static void slot_close(Chardev *chr)
 }
 
 static const ChrBackend slot_backend = {
-    .name = "mux", .write = slot_write, .accept = slot_accept, .set_break = slot_set_break, .close = slot_close,
+    .name = "mux", .write = slot_write, .accept = slot_accept, .set_break = slot_set_break,
+    .close = slot_close,
 };
 
 static void set_focus(Mux *mux, MuxSlot *s)

@@ -1,6 +1,7 @@
 /*
- * The 8x16 font of the text consoles, found inside the VGA BIOS that is shipped: 256 glyphs of 16 bytes, one bit a pixel,
- * leftmost pixel in bit 7. It is recognised by glyph 1, the smiling face, behind sixteen zero bytes of glyph 0.
+ * The 8x16 font of the text consoles, found inside the VGA BIOS that is shipped: 256 glyphs of 16 bytes, one
+ * bit a pixel, leftmost pixel in bit 7. It is recognised by glyph 1, the smiling face, behind sixteen zero
+ * bytes of glyph 0.
  */
 #include "ui.h"
 
@@ -27,7 +28,7 @@ const u8 *ui_font(void)
 {
     static const u8 *font;
     static const u8 mark[2 * GLYPH] = {
-        [GLYPH] = 0x00, 0x00, 0x7e, 0x81, 0xa5, 0x81, 0x81, 0xbd, 0x99, 0x81, 0x81, 0x7e, 0x00, 0x00, 0x00, 0x00
+        [GLYPH] = 0x00, 0x00, 0x7e, 0x81, 0xa5, 0x81, 0x81, 0xbd, 0x99, 0x81, 0x81, 0x7e
     };
     if (font)
         return font;

@@ -1,6 +1,7 @@
 /*
- * Key names and their scancodes (set 1, IBM PC/AT Technical Reference and the extended keys of the 101/102-key keyboard),
- * and the queue of key combinations that sendkey types. The names are those that QEMU's sendkey has always used.
+ * Key names and their scancodes (set 1, IBM PC/AT Technical Reference and the extended keys of the
+ * 101/102-key keyboard), and the queue of key combinations that sendkey types. The names are those that
+ * QEMU's sendkey has always used.
  */
 #include "ui_keys.h"
 
@@ -11,7 +12,8 @@ static const struct {
     const char *name;
     u16 code;
 } keys[] = {
-    { "shift", 0x2a }, { "shift_r", 0x36 }, { "alt", 0x38 }, { "alt_r", 0xe038 }, { "ctrl", 0x1d }, { "ctrl_r", 0xe01d },
+    { "shift", 0x2a }, { "shift_r", 0x36 }, { "alt", 0x38 }, { "alt_r", 0xe038 }, { "ctrl", 0x1d },
+    { "ctrl_r", 0xe01d },
     { "menu", 0xe05d }, { "esc", 0x01 },
     { "1", 0x02 }, { "2", 0x03 }, { "3", 0x04 }, { "4", 0x05 }, { "5", 0x06 },
     { "6", 0x07 }, { "7", 0x08 }, { "8", 0x09 }, { "9", 0x0a }, { "0", 0x0b },
@@ -23,19 +25,24 @@ static const struct {
     { "h", 0x23 }, { "j", 0x24 }, { "k", 0x25 }, { "l", 0x26 },
     { "semicolon", 0x27 }, { "apostrophe", 0x28 }, { "grave_accent", 0x29 }, { "backslash", 0x2b },
     { "z", 0x2c }, { "x", 0x2d }, { "c", 0x2e }, { "v", 0x2f }, { "b", 0x30 }, { "n", 0x31 }, { "m", 0x32 },
-    { "comma", 0x33 }, { "dot", 0x34 }, { "slash", 0x35 }, { "asterisk", 0x37 }, { "spc", 0x39 }, { "caps_lock", 0x3a },
+    { "comma", 0x33 }, { "dot", 0x34 }, { "slash", 0x35 }, { "asterisk", 0x37 }, { "spc", 0x39 },
+    { "caps_lock", 0x3a },
     { "f1", 0x3b }, { "f2", 0x3c }, { "f3", 0x3d }, { "f4", 0x3e }, { "f5", 0x3f }, { "f6", 0x40 },
     { "f7", 0x41 }, { "f8", 0x42 }, { "f9", 0x43 }, { "f10", 0x44 }, { "f11", 0x57 }, { "f12", 0x58 },
     { "num_lock", 0x45 }, { "scroll_lock", 0x46 },
-    { "kp_divide", 0xe035 }, { "kp_multiply", 0x37 }, { "kp_subtract", 0x4a }, { "kp_add", 0x4e }, { "kp_enter", 0xe01c },
-    { "kp_decimal", 0x53 }, { "kp_0", 0x52 }, { "kp_1", 0x4f }, { "kp_2", 0x50 }, { "kp_3", 0x51 }, { "kp_4", 0x4b },
+    { "kp_divide", 0xe035 }, { "kp_multiply", 0x37 }, { "kp_subtract", 0x4a }, { "kp_add", 0x4e },
+    { "kp_enter", 0xe01c },
+    { "kp_decimal", 0x53 }, { "kp_0", 0x52 }, { "kp_1", 0x4f }, { "kp_2", 0x50 }, { "kp_3", 0x51 },
+    { "kp_4", 0x4b },
     { "kp_5", 0x4c }, { "kp_6", 0x4d }, { "kp_7", 0x47 }, { "kp_8", 0x48 }, { "kp_9", 0x49 },
     { "kp_comma", 0x7e }, { "kp_equals", 0x59 },
     { "sysrq", 0x54 }, { "less", 0x56 }, { "print", 0xe037 }, { "pause", 0xe11d },
-    { "home", 0xe047 }, { "up", 0xe048 }, { "pgup", 0xe049 }, { "left", 0xe04b }, { "right", 0xe04d }, { "end", 0xe04f },
+    { "home", 0xe047 }, { "up", 0xe048 }, { "pgup", 0xe049 }, { "left", 0xe04b }, { "right", 0xe04d },
+    { "end", 0xe04f },
     { "down", 0xe050 }, { "pgdn", 0xe051 }, { "insert", 0xe052 }, { "delete", 0xe053 },
     { "meta_l", 0xe05b }, { "meta_r", 0xe05c }, { "compose", 0xe05d },
-    { "ro", 0x73 }, { "hiragana", 0x77 }, { "henkan", 0x79 }, { "muhenkan", 0x7b }, { "katakanahiragana", 0x70 },
+    { "ro", 0x73 }, { "hiragana", 0x77 }, { "henkan", 0x79 }, { "muhenkan", 0x7b },
+    { "katakanahiragana", 0x70 },
     { "yen", 0x7d },
     { "power", 0xe05e }, { "sleep", 0xe05f }, { "wake", 0xe063 },
     { "audionext", 0xe019 }, { "audioprev", 0xe010 }, { "audiostop", 0xe024 }, { "audioplay", 0xe022 },
@@ -135,7 +142,8 @@ bool key_sender_add(KeySender *ks, const char *combination, unsigned hold_ms, Er
         size_t len = strcspn(p, "-");
         u16 code;
         if (!find_key(p, len, &code))
-            return error_set(err, "'%.*s' is no key; TAB or `help sendkey` lists them", (int)(len > 40 ? 40 : len), p);
+            return error_set(err, "'%.*s' is no key; TAB or `help sendkey` lists them",
+                             (int)(len > 40 ? 40 : len), p);
         if (k.count == SEND_COMBO)
             return error_set(err, "at most %d keys can be pressed together", SEND_COMBO);
         k.code[k.count++] = code;

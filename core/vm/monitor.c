@@ -95,8 +95,8 @@ const Command *monitor_find(const char *name, size_t len)
     return NULL;
 }
 
-/* Words are separated by blanks; quotes of either kind hold blanks together. A backslash is an ordinary character, as
- * file names of Windows want it. */
+/* Words are separated by blanks; quotes of either kind hold blanks together. A backslash is an ordinary
+ * character, as file names of Windows want it. */
 static bool split(char *text, Args *a, Error *err)
 {
     char *to = text;
@@ -182,6 +182,12 @@ void monitor_run(Monitor *mon, const char *line)
 
 /* ---- help, info ---- */
 
+static void explain(Monitor *mon, const Command *c)
+{
+    const char *bar = c->alias ? "|" : "", *alias = c->alias ? c->alias : "";
+    monitor_printf(mon, "%s%s%s %s -- %s\n", c->name, bar, alias, c->params, c->help);
+}
+
 void monitor_help(Monitor *mon, const Args *a)
 {
     if (a->argc) {
@@ -190,7 +196,7 @@ void monitor_help(Monitor *mon, const Args *a)
             unknown_command(mon, a->argv[0], strlen(a->argv[0]));
             return;
         }
-        monitor_printf(mon, "%s%s%s %s -- %s\n", c->name, c->alias ? "|" : "", c->alias ? c->alias : "", c->params, c->help);
+        explain(mon, c);
         if (c->complete == COMPLETE_INFO) {
             monitor_info(mon, &(Args){ .argc = 0 });
         } else if (c->complete == COMPLETE_KEY) {
@@ -204,7 +210,7 @@ void monitor_help(Monitor *mon, const Args *a)
         return;
     }
     for (const Command *c = monitor_commands; c->name; c++)
-        monitor_printf(mon, "%s%s%s %s -- %s\n", c->name, c->alias ? "|" : "", c->alias ? c->alias : "", c->params, c->help);
+        explain(mon, c);
 }
 
 void monitor_info(Monitor *mon, const Args *a)
@@ -232,7 +238,8 @@ void monitor_info(Monitor *mon, const Args *a)
         found = true;
     }
     if (!found)
-        monitor_printf(mon, "info: there is nothing about '%.40s'; 'info' alone lists what there is\n", a->argv[0]);
+        monitor_printf(mon, "info: there is nothing about '%.40s'; 'info' alone lists what there is\n",
+                       a->argv[0]);
 }
 
 void monitor_add_info(Machine *m, const char *name, const char *help,

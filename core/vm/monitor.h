@@ -16,7 +16,7 @@ Monitor *monitor_create(Machine *m, Chardev *chr);
 void monitor_destroy(Monitor *mon);
 
 void monitor_printf(Monitor *mon, const char *fmt, ...) PRINTF_LIKE(2, 3);
-PrintFn monitor_print;                      /* a PrintFn whose opaque is the Monitor: prints a line and a newline */
+PrintFn monitor_print;          /* a PrintFn whose opaque is the Monitor: prints a line and a newline */
 
 /* Runs one command line as if typed; output goes to the monitor. For tests and later QMP. */
 void monitor_run(Monitor *mon, const char *line);

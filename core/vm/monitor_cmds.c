@@ -153,13 +153,15 @@ static void cmd_change(Monitor *mon, const Args *a)
     if (!b)
         return;
     if (blk_locked(b))
-        monitor_printf(mon, "change: the guest has locked '%s'; 'eject -f %s' first\n", blk_name(b), blk_name(b));
+        monitor_printf(mon, "change: the guest has locked '%s'; 'eject -f %s' first\n", blk_name(b),
+                       blk_name(b));
     else if (!blk_change(b, a->argv[1], a->argc > 2 ? a->argv[2] : NULL, &err))
         monitor_printf(mon, "change: %s\n", err.text);
 }
 
 const Command monitor_commands[] = {
-    { "help", "?", 0, 1, false, COMPLETE_COMMAND, "[command]", "list the commands, or explain one", monitor_help },
+    { "help", "?", 0, 1, false, COMPLETE_COMMAND, "[command]", "list the commands, or explain one",
+      monitor_help },
     { "info", NULL, 0, 1, false, COMPLETE_INFO, "[topic]", "show something about the machine", monitor_info },
     { "quit", "q", 0, 0, false, COMPLETE_NONE, "", "end the program", cmd_quit },
     { "stop", NULL, 0, 0, false, COMPLETE_NONE, "", "pause the guest", cmd_stop },
@@ -169,16 +171,23 @@ const Command monitor_commands[] = {
     { "sendkey", NULL, 1, 2, false, COMPLETE_KEY, "keys [hold_ms]",
       "type a combination, as in ctrl-alt-delete; held for 100 ms", cmd_sendkey },
     { "mouse_move", NULL, 2, 3, false, COMPLETE_NONE, "dx dy [dz]", "move the mouse", cmd_mouse_move },
-    { "mouse_button", NULL, 1, 1, false, COMPLETE_NONE, "state", "set the mouse buttons (1 left, 2 middle, 4 right)",
+    { "mouse_button", NULL, 1, 1, false, COMPLETE_NONE, "state",
+      "set the mouse buttons (1 left, 2 middle, 4 right)",
       cmd_mouse_button },
-    { "screendump", NULL, 1, 1, false, COMPLETE_NONE, "file", "save the screen as PPM, or PNG if the name ends in .png",
+    { "screendump", NULL, 1, 1, false, COMPLETE_NONE, "file",
+      "save the screen as PPM, or PNG if the name ends in .png",
       cmd_screendump },
-    { "x", NULL, 0, -1, true, COMPLETE_NONE, "/fmt address", "show memory at a virtual address, as in x/10i $pc", monitor_x },
-    { "xp", NULL, 0, -1, true, COMPLETE_NONE, "/fmt address", "show memory at a physical address", monitor_xp },
-    { "print", "p", 0, -1, true, COMPLETE_NONE, "/fmt expression", "calculate, as in p $eax + 4 * 3", monitor_p },
-    { "eject", NULL, 1, 2, false, COMPLETE_DRIVE, "[-f] drive", "take the medium out (-f: even if the guest locked it)",
+    { "x", NULL, 0, -1, true, COMPLETE_NONE, "/fmt address",
+      "show memory at a virtual address, as in x/10i $pc", monitor_x },
+    { "xp", NULL, 0, -1, true, COMPLETE_NONE, "/fmt address", "show memory at a physical address",
+      monitor_xp },
+    { "print", "p", 0, -1, true, COMPLETE_NONE, "/fmt expression", "calculate, as in p $eax + 4 * 3",
+      monitor_p },
+    { "eject", NULL, 1, 2, false, COMPLETE_DRIVE, "[-f] drive",
+      "take the medium out (-f: even if the guest locked it)",
       cmd_eject },
-    { "change", NULL, 2, 3, false, COMPLETE_DRIVE, "drive file [format]", "put another medium in", cmd_change },
+    { "change", NULL, 2, 3, false, COMPLETE_DRIVE, "drive file [format]", "put another medium in",
+      cmd_change },
     { "log", NULL, 1, 1, false, COMPLETE_LOG, "item[,...]|none", "choose what is logged", cmd_log },
     { NULL, NULL, 0, 0, false, COMPLETE_NONE, NULL, NULL, NULL }
 };

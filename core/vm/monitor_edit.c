@@ -1,7 +1,7 @@
 /*
- * The monitor's line editor: the keys of GNU readline's Emacs mode that everybody uses, history, and TAB completion by what
- * the command's table row says its arguments are. Writes only backspaces and "erase to end of line" (ECMA-48 EL), so that it
- * works on any terminal and reads well in a log file.
+ * The monitor's line editor: the keys of GNU readline's Emacs mode that everybody uses, history, and TAB
+ * completion by what the command's table row says its arguments are. Writes only backspaces and "erase to end
+ * of line" (ECMA-48 EL), so that it works on any terminal and reads well in a log file.
  */
 #include "monitor_int.h"
 
@@ -10,8 +10,10 @@
 
 static const char prompt[] = "(qemu) ";
 
-enum { CTRL_A = 1, CTRL_B = 2, CTRL_C = 3, CTRL_D = 4, CTRL_E = 5, CTRL_F = 6, BELL = 7, CTRL_H = 8, TAB = 9, CTRL_K = 11,
-       CTRL_L = 12, CTRL_N = 14, CTRL_P = 16, CTRL_U = 21, CTRL_W = 23, ESC = 27, DEL = 127 };
+enum {
+    CTRL_A = 1, CTRL_B = 2, CTRL_C = 3, CTRL_D = 4, CTRL_E = 5, CTRL_F = 6, BELL = 7, CTRL_H = 8, TAB = 9,
+    CTRL_K = 11, CTRL_L = 12, CTRL_N = 14, CTRL_P = 16, CTRL_U = 21, CTRL_W = 23, ESC = 27, DEL = 127,
+};
 
 void edit_show(Monitor *mon)
 {
@@ -153,7 +155,8 @@ void edit_free(LineEdit *e)
 
 /* ---- completion ---- */
 
-/* What the word at the cursor can be; *start is where it begins. Keys of a combination are completed one by one. */
+/* What the word at the cursor can be; *start is where it begins. Keys of a combination are completed one
+ * by one. */
 static Complete what_to_complete(const LineEdit *e, int *start)
 {
     int first = 0;

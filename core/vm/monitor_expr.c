@@ -1,6 +1,7 @@
 /*
- * Expressions of the monitor: 64-bit integers, C's notation of numbers, 'c' characters, $register ($pc: the linear address of the next instruction), unary + - ~, parentheses, and
- * the binary operators * / %, + -, << >>, & ^ |, in C's order.
+ * Expressions of the monitor: 64-bit integers, C's notation of numbers, 'c' characters, $register ($pc: the
+ * linear address of the next instruction), unary + - ~, parentheses, and the binary operators * / %, + -, <<
+ * >>, & ^ |, in C's order.
  */
 #include "monitor_int.h"
 

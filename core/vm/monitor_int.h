@@ -52,7 +52,9 @@ typedef struct {
     const char *format;             /* behind the '/', "" without */
 } Args;
 
-typedef enum { COMPLETE_NONE, COMPLETE_COMMAND, COMPLETE_INFO, COMPLETE_KEY, COMPLETE_DRIVE, COMPLETE_LOG } Complete;
+typedef enum {
+    COMPLETE_NONE, COMPLETE_COMMAND, COMPLETE_INFO, COMPLETE_KEY, COMPLETE_DRIVE, COMPLETE_LOG
+} Complete;
 
 typedef struct {
     const char *name, *alias;       /* alias may be NULL */

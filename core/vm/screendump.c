@@ -1,6 +1,7 @@
 /*
- * Pictures of a console: PPM (netpbm's P6) or PNG (W3C "Portable Network Graphics (PNG) Specification", second edition:
- * 8-bit truecolour, no interlace, filter 0). The pixel data is compressed by zlib; the chunks are written here.
+ * Pictures of a console: PPM (netpbm's P6) or PNG (W3C "Portable Network Graphics (PNG) Specification",
+ * second edition: 8-bit truecolour, no interlace, filter 0). The pixel data is compressed by zlib; the chunks
+ * are written here.
  */
 #include "ui.h"
 

@@ -1,8 +1,10 @@
 /*
- * The hub between window and machine: which console is visible, what of it has changed, where keys and mouse go.
+ * The hub between window and machine: which console is visible, what of it has changed, where keys and mouse
+ * go.
  *
- * Refresh: one timer on the host's clock. 60 times a second while the picture changes; 10 times when it has not for a second
- * (a blinking cursor is no change); never without a front end: then only console_update() brings a surface up to date.
+ * Refresh: one timer on the host's clock. 60 times a second while the picture changes; 10 times when it has
+ * not for a second (a blinking cursor is no change); never without a front end: then only console_update()
+ * brings a surface up to date.
  */
 #include "ui.h"
 

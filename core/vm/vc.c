@@ -1,6 +1,7 @@
 /*
- * Text consoles ("vc"): a terminal screen in the window for the monitor and the serial and parallel ports. Ctrl-PgUp and
- * Ctrl-PgDn look back through 10,000 lines. Only cells that differ from what was drawn are drawn.
+ * Text consoles ("vc"): a terminal screen in the window for the monitor and the serial and parallel ports.
+ * Ctrl-PgUp and Ctrl-PgDn look back through 10,000 lines. Only cells that differ from what was drawn are
+ * drawn.
  */
 #include "vc.h"
 
@@ -24,7 +25,7 @@ typedef struct {
     u32 *drawn;                     /* cell as drawn: ch, attr << 8, cursor << 24; NOT_DRAWN: not yet */
     u8 typed[TYPED];                /* keys the frontend has no room for yet */
     size_t typed_len;
-    Timer answer;                   /* replies are delivered from the main loop, not from inside the guest's write */
+    Timer answer;        /* replies are delivered from the main loop, not from inside the guest's write */
 } Vc;
 
 static const u32 colours[16] = {
@@ -118,7 +119,8 @@ static void vc_key_special(void *opaque, int key)
 {
     static const char *const sequence[] = {
         [UI_KEY_UP] = "\033[A", [UI_KEY_DOWN] = "\033[B", [UI_KEY_RIGHT] = "\033[C", [UI_KEY_LEFT] = "\033[D",
-        [UI_KEY_HOME] = "\033[1~", [UI_KEY_END] = "\033[4~", [UI_KEY_PGUP] = "\033[5~", [UI_KEY_PGDN] = "\033[6~",
+        [UI_KEY_HOME] = "\033[1~", [UI_KEY_END] = "\033[4~", [UI_KEY_PGUP] = "\033[5~",
+        [UI_KEY_PGDN] = "\033[6~",
         [UI_KEY_DELETE] = "\033[3~", [UI_KEY_ENTER] = "\r", [UI_KEY_BACKSPACE] = "\177", [UI_KEY_TAB] = "\t",
         [UI_KEY_ESC] = "\033",
     };
@@ -172,7 +174,9 @@ static void vc_close(Chardev *chr)
     vc_free(vc);
 }
 
-static const ChrBackend vc_backend = { .name = "vc", .write = vc_write, .accept = vc_accept, .close = vc_close };
+static const ChrBackend vc_backend = {
+    .name = "vc", .write = vc_write, .accept = vc_accept, .close = vc_close,
+};
 
 static void vc_answer(void *opaque, const char *text)
 {

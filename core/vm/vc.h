@@ -1,6 +1,6 @@
 /*
- * The text console's inside: a screen of cells with scroll-back (vc_screen.c: what escapes do to it), and its face to the UI
- * and to the character device (vc.c). Machine lock held.
+ * The text console's inside: a screen of cells with scroll-back (vc_screen.c: what escapes do to it), and its
+ * face to the UI and to the character device (vc.c). Machine lock held.
  */
 #ifndef VM_VC_H
 #define VM_VC_H
