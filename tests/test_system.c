@@ -791,7 +791,9 @@ static void test_cpuid_msr(void)
 
     protected_mode(0);
     r[EAX] = 0;
-    CHECK(run(helper_cpuid, 0, 0, 0) == NEXT && r[EBX] == 0x756e6547 && r[EAX] == 2);
+    CHECK(run(helper_cpuid, 0, 0, 0) == NEXT && r[EBX] == 0x756e6547 && r[EAX] == 6);
+    r[EAX] = 4;
+    CHECK_MSG(run(helper_cpuid, 0, 0, 0) == NEXT && !r[EAX] && !r[EBX] && !r[ECX] && !r[EDX], "leaves in between are empty");
     r[EAX] = 1;
     CHECK(run(helper_cpuid, 0, 0, 0) == NEXT && (r[EDX] & FEAT_SSE2) && !(r[EDX] & FEAT_APIC) && r[EAX] >> 8 == 6);
     CHECK(x86_model_select(cpu, "486", &err) && !has(cpu, FEAT_TSC));

@@ -18,18 +18,21 @@ enum {
     F_P4 = F_P3 | FEAT_SSE2 | FEAT_CLFLUSH,
 };
 
-/* The first row is the default. It is a Pentium M: what a Pentium III is, with SSE2. */
+/*
+ * The first row is the default. It is a Pentium M: what a Pentium III is, with SSE2. Its leaves go on to 6, which tells
+ * a guest that it may sleep between two timer interrupts: an idle Linux then has no tick.
+ */
 static const CpuModel models[] = {
-    { "pentiumm", 6, 13, 8, 2, { F_P4, 0, 0, 0 }, "Intel(R) Pentium(R) M processor", { 0x02b3b001, 0xf0, 0x2c04307d } },
+    { "pentiumm", 6, 13, 8, 6, { F_P4, 0, 0, 0 }, "Intel(R) Pentium(R) M processor", { 0x02b3b001, 0xf0, 0x2c04307d } },
     { "486", 4, 8, 0, 1, { F_486, 0, 0, 0 }, NULL, { 0, 0, 0 } },
     { "pentium", 5, 2, 12, 1, { F_P5, 0, 0, 0 }, NULL, { 0, 0, 0 } },
     { "pentium-mmx", 5, 4, 3, 1, { F_P5 | FEAT_MMX, 0, 0, 0 }, NULL, { 0, 0, 0 } },
     { "pentium2", 6, 5, 2, 2, { F_P2, 0, 0, 0 }, NULL, { 0x03020101, 0, 0x0c040843 } },
     { "pentium3", 6, 8, 6, 2, { F_P3, 0, 0, 0 }, NULL, { 0x03020101, 0, 0x0c040882 } },
     { "pentium4", 15, 2, 9, 2, { F_P4, 0, 0, 0 }, "Intel(R) Pentium(R) 4 CPU", { 0x665b5001, 0, 0x007b7040 } },
-    { "coreduo", 6, 14, 8, 2, { F_P4, 0, FEAT3_NX, 0 }, "Genuine Intel(R) CPU T2600", { 0x02b3b001, 0xf0, 0x2c04307d } },
-    { "qemu32", 6, 6, 3, 2, { F_P4, FEAT2_HYPERVISOR, 0, 0 }, "QEMU Virtual CPU", { 0x03020101, 0, 0x0c040843 } },
-    { "max", 6, 14, 12, 2, { F_P4, FEAT2_HYPERVISOR, FEAT3_NX, 0 }, "Virtual CPU", { 0x02b3b001, 0xf0, 0x2c04307d } },
+    { "coreduo", 6, 14, 8, 6, { F_P4, 0, FEAT3_NX, 0 }, "Genuine Intel(R) CPU T2600", { 0x02b3b001, 0xf0, 0x2c04307d } },
+    { "qemu32", 6, 6, 3, 6, { F_P4, FEAT2_HYPERVISOR, 0, 0 }, "QEMU Virtual CPU", { 0x03020101, 0, 0x0c040843 } },
+    { "max", 6, 14, 12, 6, { F_P4, FEAT2_HYPERVISOR, FEAT3_NX, 0 }, "Virtual CPU", { 0x02b3b001, 0xf0, 0x2c04307d } },
 };
 static const struct { const char *alias, *name; } aliases[] = {
     { "default", "pentiumm" }, { "i486", "486" }, { "i586", "pentium" }, { "i686", "pentium2" }, { "base", "486" },
@@ -148,6 +151,10 @@ u32 HELPER helper_cpuid(Cpu *cpu, u32 ea, u32 desc, u64 imm)
         r[ECX] = m->cache[1];
         r[EDX] = m->cache[2];
         break;
+    case 6:
+        r[EAX] = cpu->has_apic ? 1 << 2 : 0;    /* ARAT: the local APIC's timer runs while the CPU sleeps */
+        r[EBX] = r[ECX] = r[EDX] = 0;
+        break;
     case 0x80000000u:
         r[EAX] = extended;
         r[EBX] = r[ECX] = r[EDX] = 0;
@@ -157,8 +164,13 @@ u32 HELPER helper_cpuid(Cpu *cpu, u32 ea, u32 desc, u64 imm)
         r[ECX] = cpu->features[3];
         r[EDX] = cpu->features[2];
         break;
-    default:
+    case 0x80000002u:
+    case 0x80000003u:
+    case 0x80000004u:
         brand(cpu, leaf - 0x80000002u);
+        break;
+    default:                    /* 3 to 5: serial number, cache geometry, MONITOR: none of these */
+        r[EAX] = r[EBX] = r[ECX] = r[EDX] = 0;
         break;
     }
     return X86_NEXT;
