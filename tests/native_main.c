@@ -62,6 +62,7 @@ int main(int argc, char **argv)
     machine_lock(m);
     machine_join(m);
     blk_flush_all(m);
+    chardev_flush_all(m);
     machine_unlock(m);
     code = machine_exit_code(m);
     fflush(stdout);
