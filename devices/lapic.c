@@ -8,8 +8,9 @@
  *   timer, ICR ─────────┴─> IRR (256 bits) ───┴──> INTR ──────────┐
  *   8259 pair ──> LINT0 (ExtINT, or a vector, or NMI) ──> INTR ───┴──> CPU
  *
- * The timer counts a bus clock of 100 MHz. Interrupts of its own that come while the last one is still
- * requested merge with it, as in the chip. After power-on LINT0 passes the 8259 pair through, as firmware
+ * The timer counts a bus clock of 100 MHz. Periodic ticks that come while the guest has not taken the last
+ * one would merge with it in the chip; guests count them, so they are given later, half a period apart and
+ * never more than MISSED_SECONDS' worth. After power-on LINT0 passes the 8259 pair through, as firmware
  * leaves it.
  *
  * One CPU: INIT and STARTUP messages have nobody to start and are swallowed. Not modelled: x2APIC, TSC-
@@ -38,12 +39,18 @@ enum { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_CO
 enum { LVT_MASKED = 1 << 16, LVT_PERIODIC = 1 << 17, LVT_LEVEL = 1 << 15 };
 enum { SVR_ON = 1 << 8, BASE_BSP = 1 << 8, BASE_ON = 1 << 11 };
 enum { ESR_SEND_VECTOR = 1 << 5, ESR_TAKE_VECTOR = 1 << 6, ESR_REGISTER = 1 << 7 };
-enum { VERSION = 0x00050014, NS_PER_CLOCK = 10, SOONEST_NS = 100000 };
+enum {
+    VERSION = 0x00050014, NS_PER_CLOCK = 10,
+    SOONEST_NS = 200000,            /* between two wakes of the host */
+    MIN_TICK_NS = 20000,            /* nobody counts ticks that come faster */
+    MISSED_SECONDS = 5,
+};
 #define BASE_ADDR 0xffffff000ull
 
 typedef struct {
     u64 base;                       /* IA32_APIC_BASE */
-    u64 timer_start;                /* virtual ns at which the count was loaded */
+    u64 timer_start;                /* virtual ns at which the count, or the period that is going on, began */
+    u64 given_ns, missed;           /* periodic ticks: the last one; those that the guest was too busy for */
     u32 irr[8], isr[8], tmr[8];     /* a bit a vector */
     u32 lvt[LVT_COUNT];
     u32 id, ldr, dfr, svr, tpr;     /* id in bits 31-24, as in the register */
@@ -72,7 +79,8 @@ struct Lapic {
 };
 
 static const SaveField lapic_fields[] = {
-    SAVE(LapicState, base), SAVE(LapicState, timer_start), SAVE(LapicState, irr), SAVE(LapicState, isr),
+    SAVE(LapicState, base), SAVE(LapicState, timer_start), SAVE(LapicState, given_ns),
+    SAVE(LapicState, missed), SAVE(LapicState, irr), SAVE(LapicState, isr),
     SAVE(LapicState, tmr), SAVE(LapicState, lvt), SAVE(LapicState, id), SAVE(LapicState, ldr),
     SAVE(LapicState, dfr), SAVE(LapicState, svr), SAVE(LapicState, tpr), SAVE(LapicState, icr),
     SAVE(LapicState, esr), SAVE(LapicState, errors), SAVE(LapicState, timer_init),
@@ -166,6 +174,8 @@ static int intack(void *opaque)
     return v;
 }
 
+static void timer_due(void *opaque);
+
 static void end_of_interrupt(Lapic *a)
 {
     LapicState *s = &a->s;
@@ -175,6 +185,8 @@ static void end_of_interrupt(Lapic *a)
         return;
     clear_bit(s->isr, (u8)v);
     update(a);
+    if (s->missed && (u8)v == (u8)s->lvt[LVT_TIMER])
+        timer_due(a);
     if (a->eoi)
         a->eoi(a->eoi_opaque, (u8)v, get_bit(s->tmr, (u8)v));
 }
@@ -303,52 +315,77 @@ static u32 timer_count(const Lapic *a)
     return done >= s->timer_init ? 0 : s->timer_init - (u32)done;
 }
 
+static bool timer_masked(const LapicState *s) { return (s->lvt[LVT_TIMER] & LVT_MASKED) || !is_on(s); }
+static u8 timer_vector(const LapicState *s) { return (u8)s->lvt[LVT_TIMER]; }
+
+/* Between ticks that are made up for; 0: at once, the host could not wake in time. */
+static u64 catch_up_gap(const LapicState *s)
+{
+    u64 gap = timer_period(s) / 2;
+
+    return gap < SOONEST_NS ? 0 : gap;
+}
+
+/* Lets the periods that have passed pass, and gives the tick that is due. */
+static void serve_periodic(Lapic *a, u64 now)
+{
+    LapicState *s = &a->s;
+    u64 period = timer_period(s), edges = (now - s->timer_start) / period;
+    u64 limit = period < MIN_TICK_NS ? 1 : MISSED_SECONDS * NS_PER_SEC / period + 1;
+
+    s->timer_start += edges * period;
+    s->missed = timer_masked(s) ? 0 : s->missed + edges;
+    if (s->missed > limit)
+        s->missed = limit;
+    if (!s->missed || get_bit(s->irr, timer_vector(s)) || (!edges && now < s->given_ns + catch_up_gap(s)))
+        return;
+    s->missed--;
+    s->given_ns = now;
+    a->timer_fired++;
+    request(a, timer_vector(s), false);
+}
+
+/* What is due happens: by the main loop, or before the guest looks at the timer or changes it. */
+static void timer_serve(Lapic *a)
+{
+    LapicState *s = &a->s;
+    u64 now = clock_now(a);
+
+    if (!s->timer_init)
+        return;
+    if (is_periodic(s)) {
+        serve_periodic(a, now);
+    } else if (!s->timer_expired && now - s->timer_start >= timer_period(s)) {
+        s->timer_expired = 1;
+        if (timer_masked(s))
+            return;
+        a->timer_fired++;
+        request(a, timer_vector(s), false);
+    }
+}
+
 /* Masked, the timer only has to be read: nobody is woken for it. */
 static void timer_update(Lapic *a)
 {
     const LapicState *s = &a->s;
-    u64 now = clock_now(a), period = timer_period(s), at;
+    u64 now = clock_now(a), at = s->timer_start + timer_period(s), soonest = now + SOONEST_NS;
 
     timer_cancel(&a->timer);
-    if (!period || (s->lvt[LVT_TIMER] & LVT_MASKED))
+    if (!s->timer_init || timer_masked(s) || (s->timer_expired && !is_periodic(s)))
         return;
     if (is_periodic(s)) {
-        at = s->timer_start + ((now - s->timer_start) / period + 1) * period;
-        if (at < now + SOONEST_NS && period < SOONEST_NS)
-            at = now + SOONEST_NS;
-    } else {
-        if (s->timer_expired)
-            return;
-        at = s->timer_start + period;
+        if (s->missed && !get_bit(s->irr, timer_vector(s)) && s->given_ns + catch_up_gap(s) < at)
+            at = s->given_ns + catch_up_gap(s);
+        if (at < soonest && (timer_period(s) < SOONEST_NS || s->missed))
+            at = soonest;
     }
     timer_arm(&a->timer, at);
 }
 
 static void timer_due(void *opaque)
 {
-    Lapic *a = opaque;
-    LapicState *s = &a->s;
-
-    a->timer_fired++;
-    if (!(s->lvt[LVT_TIMER] & LVT_MASKED) && is_on(s))
-        request(a, (u8)s->lvt[LVT_TIMER], false);
-    if (is_periodic(s))
-        timer_update(a);
-    else
-        s->timer_expired = 1;
-}
-
-/* The guest looks at the timer or changes it: what is due happens first, however late the main loop is. */
-static void timer_catch_up(Lapic *a)
-{
-    LapicState *s = &a->s;
-
-    if (timer_armed(&a->timer) && a->timer.when <= clock_now(a)) {
-        timer_cancel(&a->timer);
-        timer_due(a);
-    }
-    if (!is_periodic(s) && !timer_count(a))
-        s->timer_expired = 1;
+    timer_serve(opaque);
+    timer_update(opaque);
 }
 
 static void write_divide(Lapic *a, u32 value)
@@ -356,7 +393,7 @@ static void write_divide(Lapic *a, u32 value)
     LapicState *s = &a->s;
     u64 left;
 
-    timer_catch_up(a);
+    timer_serve(a);
     left = timer_count(a);
     s->timer_divide = value & 0x0b;
     if (!s->timer_init)
@@ -375,7 +412,7 @@ static void write_lvt(Lapic *a, unsigned i, u32 value)
     static const u32 writable[LVT_COUNT] = { 0x300ff, 0x107ff, 0x107ff, 0x1a7ff, 0x1a7ff, 0x100ff };
     LapicState *s = &a->s;
 
-    timer_catch_up(a);
+    timer_serve(a);
     s->lvt[i] = value & writable[i];
     if (!(s->svr & SVR_ON))
         s->lvt[i] |= LVT_MASKED;
@@ -383,6 +420,7 @@ static void write_lvt(Lapic *a, unsigned i, u32 value)
         /* A one-shot count that has run out does not start again by becoming periodic. */
         if (is_periodic(s) && s->timer_expired)
             s->timer_init = 0;
+        s->missed = 0;
         timer_update(a);
     }
     update(a);
@@ -392,7 +430,7 @@ static void write_svr(Lapic *a, u32 value)
 {
     LapicState *s = &a->s;
 
-    timer_catch_up(a);
+    timer_serve(a);
     s->svr = value & 0x3ff;
     for (int i = 0; i < LVT_COUNT && !(s->svr & SVR_ON); i++)
         s->lvt[i] |= LVT_MASKED;
@@ -442,10 +480,11 @@ static void lapic_write(void *opaque, u64 offset, u64 wide, unsigned size)
         s->icr[1] = value & 0xff000000;
         break;
     case R_TIMER_INIT:
-        timer_catch_up(a);
+        timer_serve(a);
         s->timer_init = value;
         s->timer_start = clock_now(a);
         s->timer_expired = 0;
+        s->missed = 0;
         timer_update(a);
         break;
     case R_TIMER_DIVIDE:
@@ -488,7 +527,7 @@ static u32 read_reg(Lapic *a, unsigned reg)
     case R_TIMER_INIT:
         return s->timer_init;
     case R_TIMER_NOW:
-        timer_catch_up(a);
+        timer_serve(a);
         return timer_count(a);
     case R_TIMER_DIVIDE:
         return s->timer_divide;
@@ -615,7 +654,8 @@ static bool lapic_loaded(Device *dev, Error *err)
 {
     Lapic *a = (Lapic *)dev;
 
-    if (a->s.base & ~(BASE_ADDR | BASE_BSP | BASE_ON) || a->s.timer_start > clock_now(a))
+    if (a->s.base & ~(BASE_ADDR | BASE_BSP | BASE_ON) || a->s.timer_start > clock_now(a) ||
+        a->s.given_ns > clock_now(a))
         return error_set(err, "lapic: impossible state");
     show(a);
     timer_update(a);

@@ -193,6 +193,23 @@ static void test_timer(void)
         }
     }
     CHECK_MSG(fired == 100, "periodic: %d", fired);
+    oversleep(300 * MS);
+    for (int i = 0; i < 7000; i++) {
+        pass(100 * US);
+        if (take_interrupt() == 0xe1) {
+            fired++;
+            eoi();
+        }
+    }
+    CHECK_MSG(fired == 200, "periods that were missed are made up for: %d", fired);
+    pass(5 * MS);
+    wr(LVT_TIMER, 0x000e1);
+    CHECK_MSG(take_interrupt() == -1, "from periodic to one-shot in the middle of a period");
+    pass(6 * MS);
+    CHECK_MSG(take_interrupt() == 0xe1 && rd(TIMER_NOW) == 0, "what is left of it is the shot");
+    eoi();
+    wr(LVT_TIMER, 0x200e1);
+    wr(TIMER_INIT, 62500);
     wr(LVT_TIMER, 0x300e1);
     pass(100 * MS);
     CHECK_MSG(take_interrupt() == -1 && timers_run(m) == TIMER_NEVER, "masked, nobody is woken");
