@@ -140,11 +140,29 @@ u32 HELPER helper_fnstenv(Cpu *cpu, u32 ea, u32 desc, u64 imm)
     return done(cpu, desc);
 }
 
+/*
+ * FLDENV and FRSTOR wait: an unmasked exception that is pending comes first, and here the host must not be the one to raise
+ * it. True: leave for the dispatcher.
+ */
+static bool error_pending(Cpu *cpu)
+{
+    u16 status;
+    __asm__ volatile("fnstsw %0" : "=m"(status));
+    if (!(status & 0x80))
+        return false;
+    if (x86_fpu_error(cpu))
+        return true;
+    __asm__ volatile("fnclex");         /* IGNNE# */
+    return false;
+}
+
 u32 HELPER helper_fldenv(Cpu *cpu, u32 ea, u32 desc, u64 imm)
 {
     Env e;
     unsigned opsize = desc_size(desc);
     (void)imm;
+    if (error_pending(cpu))
+        return X86_EXIT;
     read_env(access_prepare(cpu, (int)desc_seg(desc), ea, 7 * opsize, 1), &e, opsize);
     __asm__ volatile("fldenv %0" : : "m"(e));
     return X86_NEXT;
@@ -171,8 +189,11 @@ u32 HELPER helper_frstor(Cpu *cpu, u32 ea, u32 desc, u64 imm)
     Save s;
     Env e;
     unsigned opsize = desc_size(desc);
-    const u8 *from = access_prepare(cpu, (int)desc_seg(desc), ea, 7 * opsize + sizeof s.st, 1);
+    const u8 *from;
     (void)imm;
+    if (error_pending(cpu))
+        return X86_EXIT;
+    from = access_prepare(cpu, (int)desc_seg(desc), ea, 7 * opsize + sizeof s.st, 1);
     from += read_env(from, &e, opsize);
     s.env = e;
     __builtin_memcpy(s.st, from, sizeof s.st);
