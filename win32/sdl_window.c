@@ -267,6 +267,9 @@ static LRESULT CALLBACK window_proc(HWND hwnd, UINT message, WPARAM wparam, LPAR
         if (view.ended)
             SendMessageW(hwnd, WM_CANCELMODE, 0, 0); /* out of a menu or a drag */
         return 0;
+    case WM_CLOSE: /* at once, even if Windows is busy dragging */
+        input((Input){.kind = IN_QUIT});
+        return 0;
     case WM_ENDSESSION:
         if (wparam)
             console_end_session();
