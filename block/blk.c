@@ -20,7 +20,7 @@ struct Blk {
     char *file;
     BlkImage *img;                  /* NULL: no medium */
     const char *format;
-    bool cdrom, readonly, snapshot, locked;
+    bool cdrom, readonly, snapshot, locked, removable;
     u32 in_flight;
     BlkReq *answered, **answered_end;       /* results known, done() not run */
     Timer answer;
@@ -193,6 +193,8 @@ bool blk_change(Blk *blk, const char *file, const char *format, Error *err)
     const char *old_format = blk->format;
     bool ok = true;
 
+    if (!blk->removable)
+        return error_set(err, "%s is a hard disk: its medium stays in", blk->name);
     /* first: the same file may be put in again, and we keep it from other writers */
     close_image(blk);
     blk->file = copy_text(file);
@@ -227,6 +229,7 @@ Blk *blk_create(Machine *m, const DriveConfig *cfg, const char *name, Error *err
     blk->cdrom = cfg->cdrom;
     blk->readonly = cfg->readonly || cfg->cdrom;
     blk->snapshot = cfg->snapshot;
+    blk->removable = cfg->cdrom || cfg->iface != IF_IDE;
     blk->answered_end = &blk->answered;
     timer_init(&blk->answer, m, CLOCK_HOST, answer_fired, blk);
     if (cfg->file) {

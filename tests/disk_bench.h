@@ -89,7 +89,8 @@ __attribute__((unused)) static void bench_machine(void)
 
 __attribute__((unused)) static Blk *bench_drive(const char *file, bool cdrom, bool readonly, bool snapshot)
 {
-    DriveConfig cfg = { .used = true, .cdrom = cdrom, .readonly = readonly, .snapshot = snapshot,
+    DriveConfig cfg = { .used = true, .iface = IF_NONE, .cdrom = cdrom, .readonly = readonly,
+                        .snapshot = snapshot,
                         .file = (char *)file };
     Error err = { "" };
     Blk *blk = blk_create(m, &cfg, "drive", &err);

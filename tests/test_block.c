@@ -202,7 +202,7 @@ static void test_media(void)
     const char *one = bench_file(2048), *two = bench_file(4096);
     DriveConfig cfg = { .used = true, .cdrom = true };
     Error err = { "" };
-    Blk *blk = blk_create(m, &cfg, "ide1-cd0", &err), *other = bench_drive(two, false, true, false);
+    Blk *blk = blk_create(m, &cfg, "ide1-cd0", &err), *other = bench_drive(two, false, true, false), *disk;
     char text[200];
     u8 buf[512];
 
@@ -221,6 +221,11 @@ static void test_media(void)
     blk_describe(blk, text, sizeof(text));
     CHECK(strstr(text, two) && strstr(text, "raw") && strstr(text, "4096") && strstr(text, "locked"));
     CHECK(blk_change(blk, NULL, NULL, &err) && !blk_has_medium(blk));
+    cfg = (DriveConfig){ .used = true, .iface = IF_IDE, .readonly = true, .file = (char *)one };
+    disk = blk_create(m, &cfg, "ide0-hd0", &err);
+    CHECK(disk && !blk_change(disk, NULL, NULL, &err) && strstr(err.text, "ide0-hd0"));
+    CHECK_MSG(!blk_change(disk, two, NULL, &err) && blk_bytes(disk) == 2048, "a hard disk can't be changed");
+    blk_destroy(disk);
     CHECK(blk_first(m) == blk && blk_next(blk) == other && !blk_next(other));
     blk_flush_all(m);
     blk_destroy(blk);

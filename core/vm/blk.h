@@ -47,7 +47,8 @@ void blk_drain(Blk *blk);                                       /* returns when 
 /* Blocking, for loaders and geometry guesses at start-up, before the machine runs. */
 bool blk_read_now(Blk *blk, u64 offset, void *buf, u32 bytes);
 
-/* The medium is taken out or put in (file NULL: eject). The controller is told through on_change, lock held. */
+/* The medium is taken out or put in (file NULL: eject). The controller is told through on_change, lock held.
+ * A hard disk (IF_IDE and no CD-ROM) refuses. */
 void blk_on_change(Blk *blk, void (*changed)(void *opaque), void *opaque);
 bool blk_change(Blk *blk, const char *file, const char *format, Error *err);
 bool blk_locked(const Blk *blk);
