@@ -131,12 +131,12 @@ static void vcpu_thread(void *opaque)
         t->parked = true;
         cpu_left(m, why);
     }
-    host_cond_signal(t->parked_cond);   /* somebody may wait in park() */
+    host_cond_signal(t->parked_cond);   /* somebody may wait in machine_park() */
     host_unlock(t->lock);
 }
 
-/* Main thread, lock held: returns with the vCPU outside cpu_run(), and it stays there until unpark(). */
-static void park(Machine *m)
+/* Returns with the vCPU outside cpu_run(), and it stays there until machine_unpark(). */
+void machine_park(Machine *m)
 {
     MachineThread *t = m->thread;
 
@@ -147,7 +147,7 @@ static void park(Machine *m)
     }
 }
 
-static void unpark(Machine *m)
+void machine_unpark(Machine *m)
 {
     m->thread->park_wanted--;
     host_cond_signal(m->thread->cpu_cond);
@@ -180,9 +180,9 @@ void machine_join(Machine *m)
 
     if (!t->vcpu)
         return;
-    park(m);
+    machine_park(m);
     t->quit = true;
-    unpark(m);
+    machine_unpark(m);
     host_unlock(t->lock);
     host_thread_join(t->vcpu);
     host_lock(t->lock);
@@ -195,10 +195,10 @@ void machine_stop(Machine *m)
 
     if (!t->running)
         return;
-    park(m);
+    machine_park(m);
     t->running = false;
     clocks_run(m, false);
-    unpark(m);
+    machine_unpark(m);
     ui_state_changed(m->ui);
 }
 
@@ -250,10 +250,10 @@ static void serve_requests(Machine *m, u32 requests)
     if (requests & REQ_STOP)
         machine_stop(m);
     if (requests & REQ_RESET) {
-        park(m);
+        machine_park(m);
         reset_all(m);
         t->powered_off = false;
-        unpark(m);
+        machine_unpark(m);
     }
     if ((requests & REQ_POWERDOWN) && m->powerdown)
         m->powerdown(m->powerdown_opaque);

@@ -58,6 +58,11 @@ void machine_stop(Machine *m);
 void machine_cont(Machine *m);
 bool machine_running(Machine *m);
 
+/* Keeps the vCPU out of guest code while somebody looks at its state; time goes on. Nests. Main thread, lock
+ * held; it is let go while waiting. */
+void machine_park(Machine *m);
+void machine_unpark(Machine *m);
+
 /*
  * Requests: any thread that holds the lock (device handlers on the vCPU thread among them). They are served by the main loop
  * in machine_service(), with the vCPU parked.

@@ -226,9 +226,9 @@ void monitor_info(Monitor *mon, const Args *a)
     for (const InfoTopic *t = monitor_topics; t->name; t++) {
         if (strcmp(t->name, a->argv[0]))
             continue;
-        bool was = t->park && monitor_park(mon);
+        machine_park(mon->m);
         t->show(mon);
-        monitor_unpark(mon, was);
+        machine_unpark(mon->m);
         found = true;
     }
     for (const struct InfoNode *n = mon->m->info_topics; n; n = n->next) {
@@ -261,20 +261,6 @@ void monitor_drop_info(Machine *m)
         m->info_topics = n->next;
         free(n);
     }
-}
-
-bool monitor_park(Monitor *mon)
-{
-    bool was = machine_running(mon->m);
-    if (was)
-        machine_stop(mon->m);
-    return was;
-}
-
-void monitor_unpark(Monitor *mon, bool was_running)
-{
-    if (was_running)
-        machine_cont(mon->m);
 }
 
 /* ---- completion ---- */

@@ -287,19 +287,19 @@ static void info_devices(Monitor *mon)
 }
 
 const InfoTopic monitor_topics[] = {
-    { "version", "the program's version", false, info_version },
-    { "status", "whether the guest runs", false, info_status },
-    { "name", "the guest's name (-name)", false, info_name },
-    { "history", "command lines typed before", false, info_history },
-    { "registers", "the CPU's registers", true, info_registers },
-    { "cpus", "the CPUs", true, info_cpus },
-    { "mem", "virtual memory that is mapped, in ranges", true, info_mem },
-    { "tlb", "virtual memory that is mapped, page by page", true, info_tlb },
-    { "jit", "the translator's figures", true, info_jit },
-    { "block", "drives and what is in them", false, info_block },
-    { "mtree", "the physical address space", false, info_mtree },
-    { "ports", "the I/O address space", false, info_ports },
-    { "chardev", "character devices", false, info_chardev },
-    { "devices", "all chips", false, info_devices },
-    { NULL, NULL, false, NULL }
+    { "version", "the program's version", info_version },
+    { "status", "whether the guest runs", info_status },
+    { "name", "the guest's name (-name)", info_name },
+    { "history", "command lines typed before", info_history },
+    { "registers", "the CPU's registers", info_registers },
+    { "cpus", "the CPUs", info_cpus },
+    { "mem", "virtual memory that is mapped, in ranges", info_mem },
+    { "tlb", "virtual memory that is mapped, page by page", info_tlb },
+    { "jit", "the translator's figures", info_jit },
+    { "block", "drives and what is in them", info_block },
+    { "mtree", "the physical address space", info_mtree },
+    { "ports", "the I/O address space", info_ports },
+    { "chardev", "character devices", info_chardev },
+    { "devices", "all chips", info_devices },
+    { NULL, NULL, NULL }
 };

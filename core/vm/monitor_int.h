@@ -67,7 +67,6 @@ typedef struct {
 
 typedef struct {
     const char *name, *help;
-    bool park;                      /* the CPU must stand still */
     void (*show)(Monitor *mon);
 } InfoTopic;
 
@@ -88,10 +87,6 @@ const Command *monitor_find(const char *name, size_t len);
 const char *monitor_candidate(Monitor *mon, Complete kind, int i);
 void monitor_help(Monitor *mon, const Args *a);
 void monitor_info(Monitor *mon, const Args *a);
-
-/* Parks the CPU while something looks at its state; hands back what monitor_unpark() wants. */
-bool monitor_park(Monitor *mon);
-void monitor_unpark(Monitor *mon, bool was_running);
 
 /* *p moves behind the expression. False: err says what is wrong. */
 bool monitor_expr(Monitor *mon, const char **p, u64 *value, Error *err);

@@ -138,7 +138,7 @@ static void examine(Monitor *mon, const Args *a, bool physical)
         monitor_puts(mon, "this machine has no CPU\n");
         return;
     }
-    bool was = monitor_park(mon);
+    machine_park(mon->m);
     if (!parse_format(mon, a->format, &f, &err) || !monitor_expr(mon, &p, &addr, &err)) {
         monitor_printf(mon, "%s: %s\n", physical ? "xp" : "x", err.text);
     } else if (*p) {
@@ -151,7 +151,7 @@ static void examine(Monitor *mon, const Args *a, bool physical)
         mon->mem_format = f.format;
         mon->mem_size = (u8)f.size;
     }
-    monitor_unpark(mon, was);
+    machine_unpark(mon->m);
 }
 
 void monitor_x(Monitor *mon, const Args *a) { examine(mon, a, false); }
@@ -167,7 +167,7 @@ void monitor_p(Monitor *mon, const Args *a)
         monitor_printf(mon, "print: the format is one of /x /d /u /o /c\n");
         return;
     }
-    bool was = monitor_park(mon);
+    machine_park(mon->m);
     if (!monitor_expr(mon, &p, &value, &err)) {
         monitor_printf(mon, "print: %s\n", err.text);
     } else if (*p) {
@@ -178,5 +178,5 @@ void monitor_p(Monitor *mon, const Args *a)
         format_value(text, sizeof text, format, 8, value);
         monitor_printf(mon, "%s\n", text);
     }
-    monitor_unpark(mon, was);
+    machine_unpark(mon->m);
 }
