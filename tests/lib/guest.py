@@ -57,10 +57,8 @@ class Host:
         self.lock = threading.Lock()
 
     def prepare(self):
-        """Under Wine: one server and one prefix for all tests."""
+        """Under Wine: one server for all tests. The prefix was made by setup/wine.sh."""
         if self.wine:
-            subprocess.run(["wine", "wineboot", "-i"], env=self.environment, stdout=subprocess.DEVNULL,
-                           stderr=subprocess.DEVNULL, timeout=180, check=False)
             subprocess.run(["wineserver", "-p"], env=self.environment, check=False, timeout=30)
 
     def finish(self):
