@@ -350,8 +350,6 @@ static bool i8042_loaded(Device *dev, Error *err)
         s->next_ns > clock_ns(dev->m, CLOCK_VIRTUAL) + BYTE_NS)
         return error_set(err, "i8042: impossible state");
     update(k);
-    if (timer_armed(&k->timer))
-        timer_cancel(&k->timer);
     timer_arm(&k->timer, s->next_ns);
     return true;
 }

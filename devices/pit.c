@@ -25,7 +25,7 @@
 
 enum {
     SPEAKER = 2,                    /* its counter has a gate, bit 0 of port 61h */
-    NEVER_BELOW = PIT_HZ / 5000,    /* clocks between two wakes of the host */
+    WAKE_GAP = PIT_HZ / 5000,       /* least clocks between two wakes of the host */
     MIN_TICK = PIT_HZ / 50000,      /* nobody counts ticks that come faster */
     MISSED_SECONDS = 5,
     CLOSED = PIT_HZ / 10,           /* masked for so long: nobody counts */
@@ -249,7 +249,7 @@ static u64 catch_up_gap(const PitState *s)
 {
     u64 gap = s->count[0] / 2;
 
-    return gap < NEVER_BELOW ? 0 : gap;
+    return gap < WAKE_GAP ? 0 : gap;
 }
 
 static void arm(Pit *p, u64 now)
@@ -258,13 +258,13 @@ static void arm(Pit *p, u64 now)
     u64 at = next_edge(s, now);
 
     /* Never so soon that the main loop would do nothing else. */
-    if (at != TIMER_NEVER && at < now + NEVER_BELOW && s->count[0] < NEVER_BELOW)
-        at = now + NEVER_BELOW;
+    if (at != TIMER_NEVER && at < now + WAKE_GAP && s->count[0] < WAKE_GAP)
+        at = now + WAKE_GAP;
     if (s->missed && !tick_pending(p)) {
         u64 again = s->given_at + catch_up_gap(s);
 
-        if (again < now + NEVER_BELOW)
-            again = now + NEVER_BELOW;
+        if (again < now + WAKE_GAP)
+            again = now + WAKE_GAP;
         at = again < at ? again : at;
     }
     if (at == TIMER_NEVER)

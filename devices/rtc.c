@@ -213,9 +213,9 @@ static void set_flags(Rtc *r, u8 flags)
 }
 
 /* An alarm register from C0h on means "every". */
-static bool alarm_matches(const RtcState *s, s64 seconds)
+static bool alarm_matches(const RtcState *s, s64 in_day)
 {
-    int second = (int)(seconds % 60), minute = (int)(seconds / 60 % 60), hour = (int)(seconds / 3600 % 24);
+    int second = (int)(in_day % 60), minute = (int)(in_day / 60 % 60), hour = (int)(in_day / 3600);
     const u8 *c = s->cmos;
 
     return (c[SECONDS_ALARM] >= 0xc0 || decode(s, c[SECONDS_ALARM]) == second) &&
@@ -237,7 +237,7 @@ static u8 second_flags(Rtc *r)
     if (now - from > DAY_SECONDS)
         from = now - DAY_SECONDS;   /* every time of day was seen */
     for (s64 t = from + 1; t <= now && !(flags & C_ALARM); t++) {
-        if (alarm_matches(s, floor_div(t, DAY_SECONDS) * -DAY_SECONDS + t))
+        if (alarm_matches(s, t - floor_div(t, DAY_SECONDS) * DAY_SECONDS))
             flags |= C_ALARM;
     }
     return flags | C_UPDATE;
