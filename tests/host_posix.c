@@ -326,18 +326,35 @@ bool host_file_exists(const char *path) { return access(path, F_OK) == 0; }
 /* Firmware: from build/pc-bios of the project, QEMU_WIN_BIOS, or Debian's package. */
 bool host_resource(const char *name, const void **data, size_t *size)
 {
+    /* As parts of the program they are never freed. */
+    static struct { char name[64]; void *data; size_t size; } read[16];
     const char *dirs[] = { getenv("QEMU_WIN_BIOS"), "build/pc-bios", "/usr/share/seabios" };
     char path[512];
+    size_t n = 0;
 
+    for (; n < ARRAY_LEN(read) && read[n].data; n++) {
+        if (!strcmp(read[n].name, name)) {
+            *data = read[n].data;
+            *size = read[n].size;
+            return true;
+        }
+    }
     for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
         Error err;
 
         if (!dirs[i])
             continue;
         snprintf(path, sizeof(path), "%s/%s", dirs[i], name);
-        *data = host_file_slurp(path, 16 << 20, size, &err);
-        if (*data)
-            return true;
+        void *file = host_file_slurp(path, 16 << 20, size, &err);
+        if (!file)
+            continue;
+        if (n < ARRAY_LEN(read)) {
+            snprintf(read[n].name, sizeof(read[n].name), "%s", name);
+            read[n].data = file;
+            read[n].size = *size;
+        }
+        *data = file;
+        return true;
     }
     return false;
 }

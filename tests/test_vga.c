@@ -600,6 +600,120 @@ static void test_save(void)
     free(b.data);
 }
 
+/* ---- what is told to the window ---- */
+
+static struct { int updates, x, y, w, h; } seen;
+
+static void fe_resized(void *opaque, int w, int h)
+{
+    (void)opaque;
+    (void)w;
+    (void)h;
+}
+
+static void fe_update(void *opaque, const Surface *s, int x, int y, int w, int h)
+{
+    (void)opaque;
+    (void)s;
+    seen.updates++;
+    seen.x = x;
+    seen.y = y;
+    seen.w = w;
+    seen.h = h;
+}
+
+static const FrontEndOps fe_ops = { .resized = fe_resized, .update = fe_update };
+
+/* Runs the main loop's part until a picture is published, for at most half a second. */
+static bool published(void)
+{
+    u64 end = host_now_ns() + NS_PER_SEC / 2, deadline;
+    seen.updates = 0;
+    while (!seen.updates && host_now_ns() < end)
+        machine_service(m, &deadline);
+    return seen.updates > 0;
+}
+
+static bool rect_is(int x, int y, int w, int h)
+{
+    return seen.x == x && seen.y == y && seen.w == w && seen.h == h;
+}
+
+static void test_changes(void)
+{
+    set_mode(&mode3);
+    fill_text(2000);
+    out2(0x3d4, 0x0a, 0x20);
+    ui_set_front_end(m->ui, &fe_ops, NULL);
+    published();
+    CHECK_MSG(!published(), "nothing changes, nothing is drawn");
+    poke(0xb8000 + 2 * (80 * 3 + 5), 0xff);
+    CHECK_MSG(published() && rect_is(45, 48, 9, 16), "one character is one cell");
+    set_mode(&mode13);
+    published();
+    published();
+    poke(0xa0000 + 320 * 10 + 101, peek(0xa0000 + 320 * 10 + 101) ^ 1);
+    CHECK_MSG(published() && rect_is(200, 20, 8, 2), "one pixel is four pixels of two lines");
+    set_vbe(640, 480, 32);
+    published();
+    published();
+    mem_bus_write(m->mem, 0xe0000000 + (640 * 10 + 7) * 4, 0xffffff, 4);
+    CHECK_MSG(published() && rect_is(7, 10, 1, 1), "one pixel of a linear mode is one pixel");
+    ui_set_front_end(m->ui, NULL, NULL);
+}
+
+/* ---- the PCI card ---- */
+
+static int no_route(void *opaque, int slot, int pin)
+{
+    (void)opaque;
+    return (slot + pin) & 3;
+}
+
+static void no_irq(void *opaque, int pirq, bool level)
+{
+    (void)opaque;
+    (void)pirq;
+    (void)level;
+}
+
+static void test_pci(void)
+{
+    Config cfg;
+    Error err;
+    Machine *isa = m;
+    config_default(&cfg);
+    m = machine_create(&cfg, VGA_ARENA_BYTES + (1 << 20), &err);
+    PciBus *bus = pci_bus_create(m, no_route, no_irq, NULL);
+    vga_pci_create(m, bus, 0x10);
+    CHECK(pci_config_read(bus, 0x10, 0, 4) == 0x11111234 && pci_config_read(bus, 0x10, 8, 4) >> 16 == 0x0300);
+    pci_config_write(bus, 0x10, 0x10, 0xffffffff, 4);
+    CHECK(pci_config_read(bus, 0x10, 0x10, 4) == 0xff000008);
+    pci_config_write(bus, 0x10, 0x10, 0xd0000000, 4);
+    pci_config_write(bus, 0x10, 0x18, 0xd1000000, 4);
+    pci_config_write(bus, 0x10, 0x30, 0xd2000001, 4);
+    pci_config_write(bus, 0x10, 4, 2, 2);
+    CHECK_MSG(mem_bus_read(m->mem, 0xd2000000, 2) == 0xaa55, "the VGA BIOS is in the ROM");
+    CHECK(mem_bus_read(m->mem, 0xd1000500, 2) == 0xb0c5);
+    mem_bus_write(m->mem, 0xd1000502, 640, 2);
+    mem_bus_write(m->mem, 0xd1000504, 400, 2);
+    mem_bus_write(m->mem, 0xd1000506, 32, 2);
+    mem_bus_write(m->mem, 0xd1000508, 0x41, 2);
+    mem_bus_write(m->mem, 0xd1000400, 0x20, 1);
+    mem_bus_write(m->mem, 0xd0000004, 0x123456, 4);
+    const Surface *s = draw();
+    CHECK_MSG(size_is(s, 640, 400) && px(s, 1, 0) == 0x123456, "registers and memory through the BARs");
+    mem_bus_write(m->mem, 0xd10004c4 - 0xc0, 2, 1);
+    CHECK(mem_bus_read(m->mem, 0xd1000404, 1) == 2 && in(0x3c4) == 2);
+    CHECK(mem_bus_read(m->mem, 0xd1000000, 4) == 0);
+    device_reset(m->devices);
+    CHECK_MSG(mem_bus_read(m->mem, 0xd0000004, 4) == 0xffffffff, "a reset hides the BARs");
+    machine_destroy(m);
+    config_free(&cfg);
+    pci_bus_destroy(bus);
+    m = isa;
+}
+
 /* R2, R5: any sequence of accesses, with pictures in between. */
 static void test_random(void)
 {
@@ -653,6 +767,8 @@ int main(void)
     test_limits();
     test_ports();
     test_save();
+    test_changes();
+    test_pci();
     test_random();
     machine_destroy(m);
     config_free(&cfg);
