@@ -18,7 +18,6 @@
 #include <string.h>
 
 #include "../core/vm/cpu.h"
-#include "../core/vm/log.h"
 #include "../core/vm/machine.h"
 
 enum {

@@ -332,6 +332,7 @@ static bool configure_firmware(Pc *pc, Error *err)
      * and S5. */
     static const u8 system_states[6] = { 0x80, 0, 0, 0x01, 0x02, 0x80 };
     static const u8 uuid[16] = { 0 };
+    static const u32 wait_for_ever = 0xffffffff;        /* with nothing to boot, instead of a restart */
     Machine *m = pc->dev.m;
     const Config *cfg = &m->cfg;
 
@@ -344,6 +345,7 @@ static bool configure_firmware(Pc *pc, Error *err)
     fw_cfg_add16(pc->fw, FW_CFG_BOOT_MENU, cfg->boot_menu);
     fw_cfg_add(pc->fw, FW_CFG_IRQ0_OVERRIDE, "\1", 1);
     fw_cfg_add_file(pc->fw, "etc/system-states", system_states, sizeof(system_states));
+    fw_cfg_add_file(pc->fw, "etc/boot-fail-wait", &wait_for_ever, sizeof(wait_for_ever));
     add_e820(pc);
     set_memory_cmos(pc);
     set_boot_cmos(pc);
@@ -411,7 +413,7 @@ static bool open_chardev(Pc *pc, const char *kind, int n, const char *spec, Char
     *chr = chardev_open(pc->dev.m, label, spec, err);
     if (*chr)
         pc->chardev[pc->chardevs++] = *chr;
-    return *chr || !err->text[0];
+    return *chr || !err->text[0] || error_prefix(err, "-%s", kind);
 }
 
 static bool create_ports(Pc *pc, Error *err)

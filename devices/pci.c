@@ -17,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../core/vm/log.h"
 #include "../core/vm/machine.h"
 
 enum {
