@@ -120,11 +120,13 @@ __attribute__((unused)) static void turn(void)
 __attribute__((unused)) static void out8(u32 port, u8 v) { port_write(m, port, v, 1); }
 __attribute__((unused)) static u8 in8(u32 port) { return (u8)port_read(m, port, 1); }
 
-/* A small generator: the same numbers on every run. */
+/* A small generator: the same numbers on every run, others with QEMU_WIN_SEED=n. */
 __attribute__((unused)) static u32 bench_random(void)
 {
-    static u64 x = 88172645463325252ull;
+    static u64 x;
 
+    if (!x)
+        x = 88172645463325252ull + (getenv("QEMU_WIN_SEED") ? strtoull(getenv("QEMU_WIN_SEED"), NULL, 0) : 0);
     x ^= x << 13;
     x ^= x >> 7;
     x ^= x << 17;
