@@ -12,21 +12,18 @@
  *
  * isapc has no host bridge: c0000-fffff is RAM, the firmware is copied there at each reset.
  *
- * Sources: IBM PC/AT and PS/2 technical references; data sheets of the chips; SeaBIOS's documentation for
- * CMOS and fw_cfg.
+ * Sources: IBM PC/AT and PS/2 technical references; data sheets of the chips. The firmware and what it is told:
+ * pc_firmware.c.
  */
-#include "pc.h"
+#include "pc_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "../core/vm/blk.h"
 #include "../core/vm/chardev.h"
 #include "../core/vm/cpu.h"
-#include "../core/vm/host.h"
 #include "../core/vm/monitor.h"
-#include "debug_ports.h"
 #include "dma.h"
 #include "fdc.h"
 #include "fw_cfg.h"
@@ -35,7 +32,6 @@
 #include "ide.h"
 #include "ioapic.h"
 #include "lapic.h"
-#include "loader.h"
 #include "parallel.h"
 #include "pic.h"
 #include "piix3.h"
@@ -46,32 +42,7 @@
 #include "uart.h"
 #include "vga.h"
 
-enum { KIB = 1 << 10, MIB = 1 << 20, ISA_SOURCES = 64, SHADOW = 128 * KIB, FIRMWARE_MAX = 16 * MIB };
 #define LOW_RAM_MAX 0xe0000000ull
-#define FOUR_GIB    0x100000000ull
-
-typedef struct {
-    Device dev;
-    Cpu *cpu;
-    MemRegion *ram;
-    u64 low_ram;
-    Irq isa[16];                    /* the wires to the interrupt controllers */
-    struct { u8 irq; bool level; } source[ISA_SOURCES];     /* who pulls them: a wire is up while any does */
-    int sources;
-    Pic *pic;
-    Ioapic *ioapic;
-    Rtc *rtc;
-    Dma *dma;
-    Fdc *fdc;
-    FwCfg *fw;
-    Piix3 *piix3;
-    Irq hard_reset, soft_reset, ignne;
-    u8 *firmware;                   /* a copy of its last 128 KiB, for isapc */
-    u32 firmware_tail;
-    Blk *ide[4], *floppy[2];
-    Chardev *chardev[CFG_SERIALS + CFG_PARALLELS];
-    int chardevs;
-} Pc;
 
 /* ---- wires ---- */
 
@@ -160,61 +131,7 @@ static void ferr_ack_write(void *opaque, u32 port, u32 value, unsigned size)
     irq_set(((Pc *)opaque)->ignne, true);
 }
 
-/* ---- firmware ---- */
-
-static u8 *slurp_firmware(const Config *cfg, const char *name, size_t *bytes, Error *err)
-{
-    const void *data;
-    char path[1024];
-
-    if (cfg->bios && host_file_exists(name))
-        return host_file_slurp(name, FIRMWARE_MAX, bytes, err);
-    for (size_t i = 0; i < ARRAY_LEN(cfg->firmware_dir) && cfg->firmware_dir[i]; i++) {
-        snprintf(path, sizeof(path), "%s/%s", cfg->firmware_dir[i], name);
-        if (host_file_exists(path))
-            return host_file_slurp(path, FIRMWARE_MAX, bytes, err);
-    }
-    if (!host_resource(name, &data, bytes)) {
-        error_set(err,
-                  "%s: there is no such firmware, neither as a file nor in a -L folder nor in the program",
-                  name);
-        return NULL;
-    }
-    u8 *copy = malloc(*bytes + 1);
-    if (!copy)
-        abort();
-    memcpy(copy, data, *bytes);
-    return copy;
-}
-
-static bool load_firmware(Pc *pc, Error *err)
-{
-    Machine *m = pc->dev.m;
-    /* The large build needs the host bridge to reach its lower half. */
-    const char *name = m->cfg.bios ? m->cfg.bios : m->cfg.isapc ? "bios.bin" : "bios-256k.bin";
-    size_t bytes;
-    u8 *data = slurp_firmware(&m->cfg, name, &bytes, err);
-
-    if (!data)
-        return false;
-    if (!bytes || bytes % (64 * KIB) || bytes > FIRMWARE_MAX) {
-        free(data);
-        return error_set(err, "%s: %llu bytes; firmware is a multiple of 64 KiB, at most 16 MiB", name,
-                         (unsigned long long)bytes);
-    }
-    u32 tail = bytes < SHADOW ? (u32)bytes : SHADOW;
-    MemRegion *rom = mem_ram(m->mem, "firmware", bytes);
-    memcpy(mem_ram_ptr(rom), data, bytes);
-    mem_map(m->mem, rom, FOUR_GIB - bytes, 0, bytes, MAP_PRIO_CHIP, MEM_ROM);
-    if (bytes <= MIB)
-        mem_map(m->mem, rom, FOUR_GIB - MIB - tail, bytes - tail, tail, MAP_PRIO_CHIP, MEM_ROM);
-    if (!m->cfg.isapc)
-        mem_map(m->mem, rom, MIB - tail, bytes - tail, tail, MAP_PRIO_CHIP, MEM_ROM);
-    memmove(data, data + bytes - tail, tail);
-    pc->firmware = data;
-    pc->firmware_tail = tail;
-    return true;
-}
+/* ---- memory ---- */
 
 static void create_ram(Pc *pc)
 {
@@ -230,136 +147,6 @@ static void create_ram(Pc *pc)
         mem_map(m->mem, pc->ram, MIB, MIB, pc->low_ram - MIB, MAP_PRIO_RAM, MEM_RW);
     if (ram > pc->low_ram)
         mem_map(m->mem, pc->ram, FOUR_GIB, pc->low_ram, ram - pc->low_ram, MAP_PRIO_RAM, MEM_RW);
-}
-
-/* ---- what the firmware asks for ---- */
-
-static void set_memory_cmos(Pc *pc)
-{
-    u64 ram = pc->dev.m->cfg.ram_bytes;
-    u64 above_1m = (pc->low_ram - MIB) >> 10;
-    u64 above_16m = pc->low_ram > 16 * MIB ? (pc->low_ram - 16 * MIB) >> 16 : 0;
-    u64 above_4g = (ram - pc->low_ram) >> 16;
-
-    if (above_1m > 0xffff)
-        above_1m = 0xffff;
-    rtc_set_cmos(pc->rtc, 0x15, 640 & 0xff);            /* base memory, KiB */
-    rtc_set_cmos(pc->rtc, 0x16, 640 >> 8);
-    rtc_set_cmos(pc->rtc, 0x17, (u8)above_1m);          /* extended memory, KiB, twice */
-    rtc_set_cmos(pc->rtc, 0x18, (u8)(above_1m >> 8));
-    rtc_set_cmos(pc->rtc, 0x30, (u8)above_1m);
-    rtc_set_cmos(pc->rtc, 0x31, (u8)(above_1m >> 8));
-    rtc_set_cmos(pc->rtc, 0x34, (u8)above_16m);         /* in 64 KiB */
-    rtc_set_cmos(pc->rtc, 0x35, (u8)(above_16m >> 8));
-    rtc_set_cmos(pc->rtc, 0x5b, (u8)above_4g);
-    rtc_set_cmos(pc->rtc, 0x5c, (u8)(above_4g >> 8));
-    rtc_set_cmos(pc->rtc, 0x5d, (u8)(above_4g >> 16));
-}
-
-/* Boot devices by number, first in the low nibble of 3Dh; bit 0 of 38h: don't look for 55AAh on a floppy. */
-static void set_boot_cmos(Pc *pc)
-{
-    static const char letters[] = "acdn";               /* 1 floppy, 2 disk, 3 CD-ROM, 4 network */
-    const Config *cfg = &pc->dev.m->cfg;
-    const char *order = cfg->boot[0] ? cfg->boot : "cad";
-    u8 code[3] = { 0, 0, 0 };
-
-    for (int i = 0; i < 3 && order[i]; i++) {
-        const char *at = strchr(letters, order[i]);
-        code[i] = at ? (u8)(at - letters + 1) : 0;
-    }
-    rtc_set_cmos(pc->rtc, 0x3d, (u8)(code[0] | code[1] << 4));
-    rtc_set_cmos(pc->rtc, 0x38, (u8)(code[2] << 4 | !cfg->fd_bootchk));
-}
-
-static void set_drive_cmos(Pc *pc)
-{
-    u8 a = fdc_drive_type(pc->fdc, 0), b = fdc_drive_type(pc->fdc, 1);
-    int floppies = (a != 0) + (b != 0);
-    u8 types = 0, translation[2] = { 0, 0 };
-
-    rtc_set_cmos(pc->rtc, 0x10, (u8)(a << 4 | b));
-    /* FPU, mouse */
-    rtc_set_cmos(pc->rtc, 0x14, (u8)(0x06 | (floppies ? 1 : 0) | (floppies > 1 ? 0x40 : 0)));
-    for (int i = 0; i < 4; i++) {
-        if (!pc->ide[i] || blk_is_cdrom(pc->ide[i]) || !blk_has_medium(pc->ide[i]))
-            continue;
-        IdeGeometry g = ide_geometry(pc->ide[i]);
-        translation[i / 2] |= (u8)((g.translation & 3) << (i % 2 ? 2 : 0));
-        if (i > 1)
-            continue;
-        /* Type 47, "user defined": geometry at 1Bh (first disk) or 24h. */
-        types |= i ? 0x0f : 0xf0;
-        u8 at = i ? 0x24 : 0x1b;
-        u8 user[9] = { (u8)g.cylinders, (u8)(g.cylinders >> 8), g.heads, 0xff, 0xff,
-                       (u8)(0xc0 | (g.heads > 8) << 3),
-                       (u8)g.cylinders, (u8)(g.cylinders >> 8), g.sectors };
-        rtc_set_cmos(pc->rtc, i ? 0x1a : 0x19, 47);
-        for (int k = 0; k < 9; k++)
-            rtc_set_cmos(pc->rtc, (u8)(at + k), user[k]);
-    }
-    rtc_set_cmos(pc->rtc, 0x12, types);
-    rtc_set_cmos(pc->rtc, 0x39, (u8)(translation[0] | translation[1] << 4));
-}
-
-static void set_cmos_checksum(Pc *pc)
-{
-    u16 sum = 0;
-
-    for (u8 i = 0x10; i < 0x2e; i++)
-        sum = (u16)(sum + rtc_get_cmos(pc->rtc, i));
-    rtc_set_cmos(pc->rtc, 0x2e, (u8)(sum >> 8));
-    rtc_set_cmos(pc->rtc, 0x2f, (u8)sum);
-}
-
-static void add_e820(Pc *pc)
-{
-    u8 table[40];
-    u64 high = pc->dev.m->cfg.ram_bytes - pc->low_ram;
-
-    store64(table, 0);
-    store64(table + 8, pc->low_ram);
-    store32(table + 16, 1);
-    store64(table + 20, FOUR_GIB);
-    store64(table + 28, high);
-    store32(table + 36, 1);
-    fw_cfg_add_file(pc->fw, "etc/e820", table, high ? 40 : 20);
-}
-
-static bool configure_firmware(Pc *pc, Error *err)
-{
-    /* States S0 to S5: bit 7 says supported, the rest is the SUS_TYP that the tables shall name. Only S0
-     * and S5. */
-    static const u8 system_states[6] = { 0x80, 0, 0, 0x01, 0x02, 0x80 };
-    static const u8 uuid[16] = { 0 };
-    static const u32 wait_for_ever = 0xffffffff;        /* with nothing to boot, instead of a restart */
-    Machine *m = pc->dev.m;
-    const Config *cfg = &m->cfg;
-
-    fw_cfg_add(pc->fw, FW_CFG_UUID, uuid, sizeof(uuid));
-    fw_cfg_add64(pc->fw, FW_CFG_RAM_SIZE, cfg->ram_bytes);
-    fw_cfg_add16(pc->fw, FW_CFG_NOGRAPHIC, cfg->nographic);
-    fw_cfg_add16(pc->fw, FW_CFG_NB_CPUS, 1);
-    fw_cfg_add16(pc->fw, FW_CFG_MAX_CPUS, 1);
-    fw_cfg_add64(pc->fw, FW_CFG_NUMA, 0);
-    fw_cfg_add16(pc->fw, FW_CFG_BOOT_MENU, cfg->boot_menu);
-    fw_cfg_add(pc->fw, FW_CFG_IRQ0_OVERRIDE, "\1", 1);
-    fw_cfg_add_file(pc->fw, "etc/system-states", system_states, sizeof(system_states));
-    fw_cfg_add_file(pc->fw, "etc/boot-fail-wait", &wait_for_ever, sizeof(wait_for_ever));
-    add_e820(pc);
-    set_memory_cmos(pc);
-    set_boot_cmos(pc);
-    set_drive_cmos(pc);
-    rtc_set_cmos(pc->rtc, 0x5f, 0);                     /* CPUs, less one */
-    set_cmos_checksum(pc);
-    if (cfg->isapc && cfg->vga != VGA_NONE) {           /* without PCI there is no ROM BAR to find it in */
-        const void *rom;
-        size_t bytes;
-        if (!host_resource("vgabios-stdvga.bin", &rom, &bytes))
-            return error_set(err, "vgabios-stdvga.bin: the video firmware is not in the program");
-        fw_cfg_add_file(pc->fw, "vgaroms/vgabios.bin", rom, (u32)bytes);
-    }
-    return !cfg->kernel || loader_add_kernel(pc->fw, cfg, pc->low_ram, err);
 }
 
 /* ---- drives and ports ---- */
@@ -437,80 +224,6 @@ static bool create_ports(Pc *pc, Error *err)
         if (chr)
             parallel_create(m, parallel_port[i], isa_irq(pc, parallel_irq[i]), chr);
     }
-    return true;
-}
-
-/* ---- -debugcon, -device ---- */
-
-static bool number_of(const char *spec, const char *key, u32 fallback, u32 *value, Error *err)
-{
-    char text[32], *end;
-
-    *value = fallback;
-    if (!spec_get(spec, key, text, sizeof(text)))
-        return true;
-    unsigned long long v = strtoull(text, &end, 0);
-    if (end == text || *end || v > 0xffff)
-        return error_set(err, "-device %s: %s=%s: expected a number from 0 to 0xffff", spec, key, text);
-    *value = (u32)v;
-    return true;
-}
-
-/* isa-debugcon without chardev= is one more port of -debugcon's console. */
-static bool add_debugcon(Pc *pc, const char *spec, DebugCon **shared, Error *err)
-{
-    Machine *m = pc->dev.m;
-    DebugCon *con = *shared;
-    char backend[256];
-    u32 port;
-
-    if (!number_of(spec, "iobase", 0xe9, &port, err))
-        return false;
-    if (spec_get(spec, "chardev", backend, sizeof(backend))) {
-        err->text[0] = 0;
-        Chardev *chr = chardev_open(m, "debugcon", backend, err);
-        if (!chr)
-            return err->text[0] ? error_prefix(err, "-device %s", spec) : true;
-        con = debugcon_create(m, chr);
-    }
-    if (!con)
-        return error_set(err, "-device %s: needs chardev=, or -debugcon before it", spec);
-    debugcon_add_port(con, (u16)port);
-    return true;
-}
-
-static bool add_device(Pc *pc, const char *spec, DebugCon **shared, Error *err)
-{
-    size_t n = strcspn(spec, ",");
-    u32 port, count;
-
-    if (n == 14 && !strncmp(spec, "isa-debug-exit", n))
-        return number_of(spec, "iobase", 0x501, &port, err) && number_of(spec, "iosize", 2, &count, err) &&
-               debug_exit_create(pc->dev.m, port, count, err);
-    if (n == 12 && !strncmp(spec, "isa-debugcon", n))
-        return add_debugcon(pc, spec, shared, err);
-    return error_set(err, "-device %.*s: no such device; there are isa-debug-exit and isa-debugcon", (int)n,
-                     spec);
-}
-
-static bool add_devices(Pc *pc, Error *err)
-{
-    Machine *m = pc->dev.m;
-    DebugCon *shared = NULL;
-
-    if (m->cfg.debugcon) {
-        err->text[0] = 0;
-        Chardev *chr = chardev_open(m, "debugcon", m->cfg.debugcon, err);
-        if (!chr && err->text[0])
-            return error_prefix(err, "-debugcon");
-        if (chr) {
-            shared = debugcon_create(m, chr);
-            debugcon_add_port(shared, 0xe9);
-        }
-    }
-    for (int i = 0; i < CFG_DEVICES; i++)
-        if (m->cfg.device[i].used && !add_device(pc, m->cfg.device[i].spec, &shared, err))
-            return false;
     return true;
 }
 
@@ -636,7 +349,7 @@ bool pc_create(Machine *m, Error *err)
     pc->hard_reset = (Irq){ reset_machine, pc, 0 };
     pc->soft_reset = (Irq){ reset_cpu, pc, 0 };
     create_ram(pc);
-    if (!load_firmware(pc, err) || !open_drives(pc, err))
+    if (!pc_load_firmware(pc, err) || !open_drives(pc, err))
         return false;
     create_interrupts(pc, !m->cfg.isapc);
     create_at_chips(pc);
@@ -644,5 +357,5 @@ bool pc_create(Machine *m, Error *err)
         create_isa(pc);
     else
         create_pci(pc);
-    return create_ports(pc, err) && add_devices(pc, err) && configure_firmware(pc, err);
+    return create_ports(pc, err) && pc_add_devices(pc, err) && pc_configure_firmware(pc, err);
 }

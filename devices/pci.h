@@ -1,6 +1,7 @@
 /*
- * PCI bus 0 behind the i440FX. Machine lock held. A chip fills a PciClass-like description and gets its config space;
- * the bus does BAR sizing, mapping and command-register gating, and checks every size and range.
+ * PCI bus 0 behind the i440FX. Machine lock held. A chip fills a PciClass-like description and gets its
+ * config space; the bus does BAR sizing, mapping and command-register gating, and checks every size and
+ * range.
  * Source: PCI Local Bus Specification 2.1, chapter 6.
  */
 #ifndef DEVICES_PCI_H
@@ -27,8 +28,8 @@ typedef enum { BAR_NONE, BAR_IO, BAR_MEM, BAR_MEM_PREFETCH, BAR_ROM } BarKind;
 typedef struct {
     BarKind kind;
     u32 size;                       /* power of two; IO >= 4, memory >= 4096 */
-    /* Called when the guest's settings move, show or hide the BAR (mapped: decoded at addr). The chip's own bus handle
-     * work is done for it when one of these is set instead: */
+    /* What the bus shows at the BAR's address, if one of these is set; and who hears of it when the guest's settings
+     * move, show or hide the BAR (mapped: decoded at addr). */
     const PortOps *ports;           /* BAR_IO: handlers get absolute ports; use pci_bar_base() */
     MemRegion *region;              /* BAR_MEM: shown at the BAR's address */
     void (*moved)(PciDevice *dev, int bar, bool mapped, u32 addr);  /* may be NULL */
@@ -50,8 +51,8 @@ struct PciDevice {
     PciState *s;                    /* points into the chip's state struct */
     u8 devfn;
     PciBar bar[7];                  /* 6 = expansion ROM */
-    u8 wmask[256];                  /* writable bits of config space; set up by pci_register() and then by the chip */
-    u8 init[256];                   /* config space after reset; set up by pci_register() and then by the chip */
+    u8 wmask[256];                  /* writable bits of config space; made by pci_register(), then by the chip */
+    u8 init[256];                   /* config space after reset; made by pci_register(), then by the chip */
     int map_handle[7];
     u32 map_addr[7];
     bool map_active[7];
@@ -67,7 +68,7 @@ typedef struct {
     u8 int_pin;                     /* 0 none, 1 INTA# .. */
 } PciId;
 
-/* devfn: slot << 3 | function, or -1 for the first free slot. BARs are filled in dev->bar by the caller before the call. */
+/* devfn: slot << 3 | function, or -1 for the first free slot. The caller fills in dev->bar before the call. */
 void pci_register(PciBus *bus, PciDevice *dev, PciState *s, int devfn, const PciId *id);
 
 /* The chip's reset and loaded callbacks call these first. */
@@ -88,6 +89,7 @@ PciBus *pci_bus_create(Machine *m, int (*route)(void *opaque, int slot, int pin)
 void pci_bus_destroy(PciBus *bus);
 u32 pci_config_read(PciBus *bus, u8 devfn, u8 reg, unsigned size);      /* ones where no device is */
 void pci_config_write(PciBus *bus, u8 devfn, u8 reg, u32 value, unsigned size);
-void pci_info(PciBus *bus, void (*print)(void *opaque, const char *line), void *opaque);    /* monitor: info pci */
+/* monitor: info pci */
+void pci_info(PciBus *bus, void (*print)(void *opaque, const char *line), void *opaque);
 
 #endif
