@@ -12,8 +12,8 @@
  *
  * isapc has no host bridge: c0000-fffff is RAM, the firmware is copied there at each reset.
  *
- * Sources: IBM PC/AT and PS/2 technical references; data sheets of the chips. The firmware and what it is told:
- * pc_firmware.c.
+ * Sources: IBM PC/AT and PS/2 technical references; data sheets of the chips. The firmware and what it is
+ * told stand in pc_firmware.c.
  */
 #include "pc_int.h"
 

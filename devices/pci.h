@@ -28,8 +28,8 @@ typedef enum { BAR_NONE, BAR_IO, BAR_MEM, BAR_MEM_PREFETCH, BAR_ROM } BarKind;
 typedef struct {
     BarKind kind;
     u32 size;                       /* power of two; IO >= 4, memory >= 4096 */
-    /* What the bus shows at the BAR's address, if one of these is set; and who hears of it when the guest's settings
-     * move, show or hide the BAR (mapped: decoded at addr). */
+    /* What the bus shows at the BAR's address, if one of these is set; and who hears of it when the guest's
+     * settings move, show or hide the BAR (mapped: decoded at addr). */
     const PortOps *ports;           /* BAR_IO: handlers get absolute ports; use pci_bar_base() */
     MemRegion *region;              /* BAR_MEM: shown at the BAR's address */
     void (*moved)(PciDevice *dev, int bar, bool mapped, u32 addr);  /* may be NULL */
@@ -51,8 +51,8 @@ struct PciDevice {
     PciState *s;                    /* points into the chip's state struct */
     u8 devfn;
     PciBar bar[7];                  /* 6 = expansion ROM */
-    u8 wmask[256];                  /* writable bits of config space; made by pci_register(), then by the chip */
-    u8 init[256];                   /* config space after reset; made by pci_register(), then by the chip */
+    u8 wmask[256];                  /* writable bits of config space; pci_register()'s and the chip's */
+    u8 init[256];                   /* config space after reset; the same */
     int map_handle[7];
     u32 map_addr[7];
     bool map_active[7];
@@ -68,7 +68,7 @@ typedef struct {
     u8 int_pin;                     /* 0 none, 1 INTA# .. */
 } PciId;
 
-/* devfn: slot << 3 | function, or -1 for the first free slot. The caller fills in dev->bar before the call. */
+/* devfn: slot << 3 | function, or -1 for the first free slot. The caller has filled in dev->bar. */
 void pci_register(PciBus *bus, PciDevice *dev, PciState *s, int devfn, const PciId *id);
 
 /* The chip's reset and loaded callbacks call these first. */
