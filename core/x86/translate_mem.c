@@ -54,6 +54,8 @@ static bool always_slow(const Tr *t, const Access *a)
 {
     if (t->mode & (MODE_AC | MODE_WATCH) || mode_seg_class(t->mode, a->seg) == SEG_SLOW)
         return true;
+    if (a->seg == CS && a->kind & 2 && t->mode & MODE_PROT)
+        return true;                                    /* C raises #GP: code is not written through CS */
     return a->size != 1 && a->size != 2 && a->size != 4 && a->size != 8 && a->size != 10 && a->size != 16;
 }
 
