@@ -45,7 +45,7 @@ class Host:
         self.windows = program.endswith(".exe")
         self.wine = self.windows and os.name != "nt"
         self.environment = dict(os.environ)
-        self.environment.update(SDL_AUDIODRIVER="dummy", LC_ALL="C.UTF-8")
+        self.environment.update(SDL_AUDIODRIVER="dummy", LC_ALL="C.UTF-8", QEMU_WIN_BIOS=os.path.join(TOP, "build", "pc-bios"))
         self.prefix = os.environ.get("WINEPREFIX", os.path.join(TOP, "build", "wine"))
         if self.wine:
             self.environment.update(WINEPREFIX=self.prefix, WINEDEBUG="-all", WINEDLLOVERRIDES="mscoree,mshtml,winemenubuilder.exe=")
@@ -60,6 +60,11 @@ class Host:
         """Under Wine: one server for all tests. The prefix was made by setup/wine.sh."""
         if self.wine:
             subprocess.run(["wineserver", "-p"], env=self.environment, check=False, timeout=30)
+            # Wine's own services start with the first program and inherit its pipes: let that be one that stays.
+            self.keeper = subprocess.Popen(["wine", "cmd"], env=self.environment, stdin=subprocess.PIPE,
+                                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            self.started.append(self.keeper)
+            time.sleep(3)
 
     def finish(self):
         with self.lock:

@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Measures and prints figures; nothing here passes or fails. Figures that were measured stand in docs/performance.md.
+
+    bench.py --qemu PROGRAM [boot] [idle] [clock]        all of them if none is named
+
+boot   Linux to its first userspace line, side by side with the packaged qemu-system-i386 where that is installed
+idle   CPU time of an idle guest at its shell prompt
+clock  how far the guest's clocks are from the host's after a minute in which the guest computes
+"""
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from guests.linux import kernel, shell      # noqa: E402
+from lib.guest import Failure, Guest, Host  # noqa: E402
+
+FIRST_LINE = "qemu-win guest: userspace is up"
+
+
+def boot(hosts, runs):
+    times = {host.program: [] for host in hosts}
+    for _ in range(runs):                                       # in turn, so that a disturbance meets all of them
+        for host in hosts:
+            start = time.monotonic()
+            with Guest(host, kernel(host, "console=ttyS0")) as guest:
+                guest.wait_serial(FIRST_LINE, 120)
+                times[host.program].append(time.monotonic() - start)
+    for name, seconds in times.items():
+        print(f"boot: {os.path.basename(name)}: {min(seconds):.2f} s at best, {statistics.median(seconds):.2f} s median of {runs}")
+    if len(hosts) == 2:
+        ours, theirs = (min(times[host.program]) for host in hosts)
+        print(f"boot: {ours / theirs:.2f} of the time of {os.path.basename(hosts[1].program)}")
+
+
+def cpu_seconds(pid):
+    """User and system time of a process with all its threads, from /proc."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+        fields = f.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def idle(host, seconds):
+    if not os.path.exists("/proc/self/stat"):
+        print("idle: is measured on Linux only; on Windows look at the Task Manager")
+        return
+    with Guest(host, kernel(host, "console=ttyS0 quiet")) as guest:
+        guest.wait_serial("guest:/root#", 120)
+        time.sleep(5)
+        before, start = cpu_seconds(guest.process.pid), time.monotonic()
+        time.sleep(seconds)
+        used = cpu_seconds(guest.process.pid) - before
+        print(f"idle: {100 * used / (time.monotonic() - start):.2f} % of one core at the shell prompt, over {seconds} s")
+        guest.quit()
+
+
+def clock(host, seconds):
+    for source in ("tsc", "acpi_pm", "jiffies"):                # jiffies: the PIT's interrupts, counted
+        append = f"console=ttyS0 quiet clocksource={source} tsc=reliable"
+        if source == "jiffies":
+            append += " nolapic highres=off nohz=off"
+        with Guest(host, kernel(host, append)) as guest:
+            guest.wait_serial("guest:/root#", 120)
+            used = shell(guest, "cat /sys/devices/system/clocksource/clocksource0/current_clocksource", 20)
+            shell(guest, "while :; do :; done & sleep 2", 20)
+            marks = []
+            for wait in (0, seconds):
+                time.sleep(wait)
+                text = shell(guest, "cat /proc/uptime", 20)
+                now = time.monotonic()
+                marks.append((now, float(next(line for line in text.splitlines() if line[:1].isdigit()).split()[0])))
+            host_time, guest_time = marks[1][0] - marks[0][0], marks[1][1] - marks[0][1]
+            name = next((line for line in used.splitlines() if line in ("tsc", "acpi_pm", "jiffies", "refined-jiffies")), "?")
+            print(f"clock: {name}: {100 * (guest_time / host_time - 1):+.3f} % after {host_time:.0f} s of computing")
+            if source == "tsc":
+                rtc(guest, seconds)
+            guest.quit()
+
+
+def rtc(guest, seconds):
+    """From one change of the RTC's second to another."""
+    edge = "a=$(cat /sys/class/rtc/rtc0/since_epoch); while b=$(cat /sys/class/rtc/rtc0/since_epoch); [ $a = $b ]; do :; done; echo at $b"
+    marks = []
+    for wait in (0, seconds):
+        time.sleep(wait)
+        text = shell(guest, edge, 30)
+        marks.append((time.monotonic(), int(text.rpartition("at ")[2].split()[0])))
+    host_time, guest_time = marks[1][0] - marks[0][0], marks[1][1] - marks[0][1]
+    print(f"clock: RTC: {100 * (guest_time / host_time - 1):+.3f} % after {host_time:.0f} s of computing")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--qemu", required=True)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("what", nargs="*", default=["boot", "idle", "clock"])
+    options = parser.parse_args()
+    host = Host(options.qemu)
+    host.prepare()
+    try:
+        if "boot" in options.what:
+            packaged = shutil.which("qemu-system-i386")
+            boot([host] + ([Host(packaged)] if packaged else []), options.runs)
+        if "idle" in options.what:
+            idle(host, options.seconds)
+        if "clock" in options.what:
+            clock(host, options.seconds)
+    except Failure as why:
+        print(why)
+        return 1
+    finally:
+        host.finish()
+    return 0
+
+
+sys.exit(main())
