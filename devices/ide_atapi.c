@@ -419,6 +419,8 @@ static void cmd_event_status(IdeChannel *ch, const u8 *c)
     b[2] = 4;
     b[4] = d->media_event;
     b[5] = (u8)((d->tray_open ? 1 : 0) | (has_medium(ch) ? 2 : 0));
+    if (d->media_event == EVENT_NEW_MEDIUM)
+        d->was_changed = 0;         /* the guest knows: no need to show it an empty tray first */
     d->media_event = EVENT_NONE;
     reply(ch, 8, get16(c + 7));
 }

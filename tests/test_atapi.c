@@ -86,7 +86,8 @@ static void test_read(void)
     CHECK(packet(read10, 2048) == 0x50 && got == 100 * 2048 && drqs == 100 && is_pattern(buf, 7 * 2048,
             100 * 2048));
     CHECK(packet(read10, 3000) == 0x50 && got == 100 * 2048 && is_pattern(buf, 7 * 2048, 100 * 2048));
-    CHECK_MSG(packet(read10, 777) == 0x50 && !odd_drqs && got == 100 * 2048 && is_pattern(buf, 7 * 2048, 100 * 2048),
+    CHECK_MSG(packet(read10, 777) == 0x50 && !odd_drqs && got == 100 * 2048 && is_pattern(buf, 7 * 2048,
+            100 * 2048),
               "odd limits are rounded");
     CHECK(packet(read10, 0) == 0x50 && got == 100 * 2048);
     read10[8] = 1;
@@ -213,6 +214,10 @@ static void test_tray(void)
     CHECK_MSG(PACKET(0) == 0x51 && sense() == 0x062800 && PACKET(0) == 0x50,
               "then as changed, then as ready");
     CHECK(PACKET(0x25) == 0x50 && be32(buf) == 99);
+    CHECK(blk_change(drives[2], bench_file(64 * 2048), NULL, &err));
+    CHECK(PACKET(0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8) == 0x50 && buf[4] == 2);
+    CHECK_MSG(PACKET(0) == 0x51 && sense() == 0x062800 && PACKET(0) == 0x50,
+              "a guest that polls events is not shown none");
     CHECK(blk_change(drives[2], bench_file(BLOCKS * 2048 - 512), NULL, &err));
     PACKET(0);
     PACKET(0);
