@@ -224,9 +224,11 @@ void window_attach(Window *w, Machine *m)
     front_title(w);
 }
 
+/* The program is about to end, and the window with it: taking it down in order may wait for other programs.
+ */
 void window_close(Window *w)
 {
-    enum { PATIENCE_MS = 3000 }; /* a window caught in a menu or a driver must not hold up the end */
+    enum { PATIENCE_MS = 3000 }; /* a window caught in a driver must not hold up the end */
     if (w->m)
         ui_set_front_end(w->m->ui, NULL, NULL);
     if (w->item)
@@ -235,13 +237,5 @@ void window_close(Window *w)
     w->quit = true;
     window_notify(w);
     host_unlock(w->lock);
-    if (WaitForSingleObject(w->ended, PATIENCE_MS) != WAIT_OBJECT_0)
-        return; /* its thread still uses it: the end of the program frees it */
-    host_thread_join(w->thread);
-    CloseHandle(w->started);
-    CloseHandle(w->ended);
-    CloseHandle(w->input_event);
-    host_lock_free(w->lock);
-    free(w->frame);
-    free(w);
+    WaitForSingleObject(w->ended, PATIENCE_MS);
 }

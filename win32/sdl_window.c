@@ -205,7 +205,7 @@ static void set_title(void)
  */
 static void grab(bool on)
 {
-    if (on == view.grabbed)
+    if (on == view.grabbed || !view.win)
         return;
     view.grabbed = on;
     if (SDL_SetRelativeMouseMode(on) && on) {
@@ -470,8 +470,6 @@ void window_thread(void *opaque)
     SDL_Event e;
     while (open && !view.ended && SDL_WaitEvent(&e))
         on_event(&e);
-    if (w->hwnd)
-        SetWindowLongPtrW(w->hwnd, GWLP_WNDPROC, (LONG_PTR)view.sdl_proc);
-    SDL_Quit();
+    grab(false);
     SetEvent(w->ended);
 }

@@ -68,7 +68,7 @@ Window *window_open(const Config *cfg, Error *err); /* starts the thread; return
  * was closed. */
 char *window_welcome(Window *w);
 void window_attach(Window *w, Machine *m); /* machine lock held */
-void window_close(Window *w);              /* machine lock held, if there is a machine */
+void window_close(Window *w); /* machine lock held, if there is a machine; the program is about to end */
 
 /* ---- sdl_window.c ---- */
 void window_thread(void *opaque);
