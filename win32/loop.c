@@ -4,6 +4,9 @@
  * host_wake() is called far more often than the loop sleeps: it only sets a flag, and signals the event when
  * the loop has said that it sleeps. The loop says so first and looks at the flag then; the waker sets the
  * flag first and looks then: one of the two sees the other.
+ *
+ * A vCPU that arms a timer (a guest does so hundreds of times a second) wakes nobody: host_deadline() sets the waitable timer
+ * that the loop waits for anyway. It is only ever moved forward; what was set for a timer that is gone is a wake for nothing.
  */
 #include "win.h"
 
@@ -12,7 +15,8 @@
 static struct {
     WaitSet *set;
     HANDLE timer, wake;
-    u64 armed_ns; /* host time the timer is set to; TIMER_NEVER: to none */
+    SRWLOCK arm_lock;
+    u64 armed_ns; /* host time the timer is set to; TIMER_NEVER: to none. Under arm_lock */
     volatile LONG woken, sleeping, quit;
 } loop;
 
@@ -24,7 +28,10 @@ static void on_event(void *opaque)
 static void on_timer(void *opaque)
 {
     (void)opaque;
+    /* If it was set anew meanwhile, this forgets it; the loop goes on to look at all timers and sets it for the next. */
+    AcquireSRWLockExclusive(&loop.arm_lock);
     loop.armed_ns = TIMER_NEVER;
+    ReleaseSRWLockExclusive(&loop.arm_lock);
 }
 
 void loop_init(void)
@@ -62,14 +69,17 @@ void loop_request_quit(void)
     host_wake();
 }
 
-static void arm(u64 deadline_ns, u64 now)
+void host_deadline(u64 when_ns)
 {
-    enum { TICKS_NS = 100 }; /* the unit of waitable timers; negative: from this moment on */
-    if (deadline_ns == loop.armed_ns)
-        return;
-    loop.armed_ns = deadline_ns;
-    LARGE_INTEGER due = {.QuadPart = -(LONGLONG)((deadline_ns - now + TICKS_NS - 1) / TICKS_NS)};
-    SetWaitableTimer(loop.timer, &due, 0, NULL, NULL, FALSE);
+    enum { TICK_NS = 100 }; /* the unit of waitable timers; negative: from this moment on */
+    AcquireSRWLockExclusive(&loop.arm_lock);
+    if (loop.timer && when_ns < loop.armed_ns) {
+        u64 now = host_now_ns(), left = when_ns > now ? when_ns - now : 0;
+        LARGE_INTEGER due = {.QuadPart = -(LONGLONG)(left / TICK_NS + 1)};
+        loop.armed_ns = when_ns;
+        SetWaitableTimer(loop.timer, &due, 0, NULL, NULL, FALSE);
+    }
+    ReleaseSRWLockExclusive(&loop.arm_lock);
 }
 
 /*
@@ -87,7 +97,7 @@ static void sleep_until(u64 deadline_ns)
     if (loop.woken || deadline_ns <= now) {
         timeout = 0; /* something else may have happened, too */
     } else if (deadline_ns != TIMER_NEVER && deadline_ns - now < NEAR_MS * ms) {
-        arm(deadline_ns, now);
+        host_deadline(deadline_ns);
     } else if (deadline_ns != TIMER_NEVER) {
         u64 left = (deadline_ns - now) / ms - APPROACH_MS;
         timeout = left < MAX_MS ? (DWORD)left : MAX_MS;

@@ -29,6 +29,7 @@ typedef struct {
     SDL_Rect drawn;    /* where the picture was drawn last, in the window */
     int screen_width, screen_height;
     bool grabbed, full_screen, mouse_wanted, text_wanted;
+    unsigned buttons;  /* of the mouse that are down, as in ui_mouse() */
     bool combination;  /* Ctrl and Alt are down, and nothing else was pressed since */
     bool swallow_text; /* the key that is down was a command: it types nothing */
     bool ended;
@@ -208,6 +209,9 @@ static void grab(bool on)
     if (on == view.grabbed || !view.win)
         return;
     view.grabbed = on;
+    if (!on && view.buttons)
+        input((Input){.kind = IN_MOUSE});
+    view.buttons = 0;
     if (SDL_SetRelativeMouseMode(on) && on) {
         SDL_SetHint(SDL_HINT_MOUSE_RELATIVE_MODE_WARP, "1");
         SDL_SetRelativeMouseMode(true);
@@ -341,12 +345,13 @@ static void on_key(const SDL_KeyboardEvent *e)
         on_special_keys(e);
 }
 
-static unsigned pc_buttons(Uint32 sdl)
+static unsigned pc_button(Uint8 sdl)
 {
-    return (sdl & SDL_BUTTON_LMASK ? 1 : 0) | (sdl & SDL_BUTTON_RMASK ? 2 : 0) |
-           (sdl & SDL_BUTTON_MMASK ? 4 : 0);
+    return sdl == SDL_BUTTON_LEFT ? 1 : sdl == SDL_BUTTON_RIGHT ? 2 : sdl == SDL_BUTTON_MIDDLE ? 4 : 0;
 }
 
+/* Buttons are counted from the events: SDL's own state is already ahead of them, and a short click would be
+ * lost. */
 static void on_button(const SDL_MouseButtonEvent *e)
 {
     if (!view.grabbed) {
@@ -354,7 +359,11 @@ static void on_button(const SDL_MouseButtonEvent *e)
             grab(true);
         return;
     }
-    input((Input){.kind = IN_MOUSE, .buttons = pc_buttons(SDL_GetMouseState(NULL, NULL))});
+    if (e->type == SDL_MOUSEBUTTONDOWN)
+        view.buttons |= pc_button(e->button);
+    else
+        view.buttons &= ~pc_button(e->button);
+    input((Input){.kind = IN_MOUSE, .buttons = view.buttons});
 }
 
 /* A PC's mouse counts the wheel towards the person as positive, SDL away from him. */
@@ -363,7 +372,7 @@ static void on_wheel(const SDL_MouseWheelEvent *e)
     if (view.text_wanted)
         input((Input){.kind = IN_SPECIAL, .number = e->y > 0 ? UI_KEY_SCROLL_UP : UI_KEY_SCROLL_DOWN});
     else if (view.grabbed)
-        input((Input){.kind = IN_MOUSE, .dz = -e->y, .buttons = pc_buttons(SDL_GetMouseState(NULL, NULL))});
+        input((Input){.kind = IN_MOUSE, .dz = -e->y, .buttons = view.buttons});
 }
 
 static void on_window(const SDL_WindowEvent *e)
@@ -406,10 +415,8 @@ static void on_event(const SDL_Event *e)
         break;
     case SDL_MOUSEMOTION:
         if (view.grabbed)
-            input((Input){.kind = IN_MOUSE,
-                          .dx = e->motion.xrel,
-                          .dy = e->motion.yrel,
-                          .buttons = pc_buttons(e->motion.state)});
+            input((Input){
+                .kind = IN_MOUSE, .dx = e->motion.xrel, .dy = e->motion.yrel, .buttons = view.buttons});
         break;
     case SDL_MOUSEBUTTONDOWN:
     case SDL_MOUSEBUTTONUP:
