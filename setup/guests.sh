@@ -8,7 +8,7 @@
 out=$BUILD/guests
 root=$DEPS/guests
 mkdir -p "$out"
-kernel=$(package_depends linux-image-686:i386 | grep -o 'linux-image-[^ ,]*' | head -n 1)
+kernel=$(package_field linux-image-686:i386 Depends | grep -o 'linux-image-[^ ,]*' | head -n 1)
 for package in "$kernel:i386" busybox-static:i386 memtest86+ grub-rescue-pc; do
     unpack_deb "$package" "$root"
 done

@@ -75,26 +75,68 @@ own_apt() {
     "$tool" "${apt_options[@]}" "$@"
 }
 
-# The Depends line of a package.
-package_depends() {
-    apt_prepare
-    own_apt apt-cache show --no-all-versions "$1" | sed -n 's/^Depends: //p'
+# Where there is no apt (MSYS2): the release's package lists by curl.
+MIRROR=${QEMU_WIN_MIRROR:-https://deb.debian.org/debian}
+RELEASE=bookworm
+
+# list_field PACKAGE[:ARCH] FIELD, from the list of the architecture (amd64 if none is named).
+list_field() {
+    local name=${1%%:*} arch=amd64 list
+    case $1 in
+    *:*) arch=${1#*:} ;;
+    esac
+    list=$DEPS/lists/$arch
+    if [ ! -e "$list" ]; then
+        say "reading Debian's package list for $arch" >&2
+        mkdir -p "$DEPS/lists"
+        curl -fsSL "$MIRROR/dists/$RELEASE/main/binary-$arch/Packages.xz" | xz -d >"$list.part"
+        mv "$list.part" "$list"
+    fi
+    awk -v name="$name" -v field="$2:" 'BEGIN { RS = ""; FS = "\n" }
+        $1 == "Package: " name { for (i = 2; i <= NF; i++) if (index($i, field) == 1) { print substr($i, length(field) + 2); exit } }' "$list"
+}
+
+have_apt() { command -v apt-get >/dev/null; }
+
+# package_field PACKAGE[:ARCH] FIELD: Version, Depends, ...
+package_field() {
+    if have_apt; then
+        apt_prepare
+        own_apt apt-cache show --no-all-versions "$1" | sed -n "s/^$2: //p" | head -n 1
+    else
+        list_field "$1" "$2"
+    fi
+}
+
+# Puts the package's file into the current folder.
+download_deb() {
+    local file
+    if have_apt; then
+        own_apt apt-get download "$1"
+    else
+        file=$(list_field "$1" Filename)
+        curl -fsSLO "$MIRROR/$file"
+        echo "$(list_field "$1" SHA256)  ${file##*/}" | sha256sum -c
+    fi
 }
 
 # unpack_deb PACKAGE[:ARCH] DIRECTORY: downloads a package (cached) and unpacks its files; nothing is installed.
 unpack_deb() {
     local package=$1 dir=$2 version file
-    apt_prepare
-    version=$(own_apt apt-cache show --no-all-versions "$package" | sed -n 's/^Version: //p' | head -n 1)
+    version=$(package_field "$package" Version)
     [ -n "$version" ] || die "Debian has no package $package"
     file=$CACHE/debs/${package//:/_}_${version//:/%}.deb
     if [ ! -e "$file" ]; then
         say "downloading $package $version"
         mkdir -p "$CACHE/debs" "$DEPS/download"
         rm -rf "$DEPS/download"/*
-        (cd "$DEPS/download" && quietly "download-${package%%:*}" own_apt apt-get download "$package")
+        (cd "$DEPS/download" && quietly "download-${package%%:*}" download_deb "$package")
         mv "$DEPS/download"/*.deb "$file"
     fi
     mkdir -p "$dir"
-    dpkg-deb -x "$file" "$dir"
+    if have_apt; then
+        dpkg-deb -x "$file" "$dir"
+    else
+        bsdtar -xOf "$file" 'data.tar*' | bsdtar -xf - -C "$dir"
+    fi
 }

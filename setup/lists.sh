@@ -2,5 +2,8 @@
 # Package lists for what is fetched without being installed: sources and i386 packages.
 . "$(dirname "$0")/lib.sh"
 
-apt_prepare
+if have_apt; then
+    apt_prepare
+fi
+mkdir -p "$DEPS"
 touch "$DEPS/lists.stamp"

@@ -6,13 +6,13 @@ debian=(
     gcc libc6-dev binutils zlib1g-dev               # the core for the build machine, with sanitizers
     mingw-w64-x86-64-dev gcc-mingw-w64-x86-64 binutils-mingw-w64-x86-64 libz-mingw-w64-dev
     seabios                                         # firmware
-    dpkg-dev xz-utils cpio gzip mtools              # packing the guests
+    dpkg-dev xz-utils mtools                        # SDL2's source, tests that look into floppy images
     wine wine64 xvfb xauth xdotool imagemagick      # running and looking at it
     nsis zip python3                                # installer and tests
 )
 
 if [ "${OS:-}" = Windows_NT ]; then
-    msys=(mingw-w64-x86_64-{gcc,SDL2,zlib,nsis,python} make curl tar xz cpio zip)
+    msys=(mingw-w64-x86_64-{gcc,SDL2,zlib,nsis,python} make curl bsdtar xz zip)
     say "installing with pacman what is missing of: ${msys[*]}"
     quietly pacman pacman -S --needed --noconfirm "${msys[@]}"
 else

@@ -1,5 +1,6 @@
 """FreeDOS floppies of four media: commands, files written and found again afterwards from outside."""
 import os
+import shutil
 import subprocess
 import time
 
@@ -39,6 +40,9 @@ def use_floppy(t, host, media):
         time.sleep(0.5)
         t.check(guest.quit() == 0, "quit ends with exit code 0")
 
+        if not shutil.which("mdir"):
+            t.note("mtools is not installed: the image is not looked into")
+            return
         disk = os.path.join(guest.folder, image)
         listing = mtools("mdir", "-i", disk, "-b", "-/", "::")
         t.check("::/X.TXT" in listing.upper() and "::/SUB/Y.TXT" in listing.upper() and "Z.TXT" not in listing.upper(),

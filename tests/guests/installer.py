@@ -34,7 +34,6 @@ def test_installer(t, host):
     wine = ["wine"] if host.wine else []
     with tempfile.TemporaryDirectory(prefix="qemu-win-test-") as base:
         folder = os.path.join(base, "Programs", "qemu-win")
-        before = registry(host)
         done = subprocess.run(wine + [setup[0], "/S", "/D=" + host.path(folder)], env=host.environment, timeout=120, check=False,
                        stderr=subprocess.DEVNULL)
         t.check(done.returncode == 0, "the silent installation ends with 0", done.returncode)
@@ -55,7 +54,7 @@ def test_installer(t, host):
         t.check(os.path.exists(os.path.join(folder, "qemu.exe")), "it can be installed again")
         remove(host, wine, folder)
         t.check(not os.path.exists(folder), "the uninstaller leaves nothing in the file system", tree(folder))
-        t.check(registry(host) == before, "nor in the registry", registry(host))
+        t.check(not registry(host), "nor in the registry", registry(host))
 
 
 def test_installer_zip(t, host):
