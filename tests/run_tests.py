@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -26,23 +27,28 @@ SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed$", re.M)
 def program_test(command, environment, seconds):
     """A test that is a program of its own and ends with its own summary."""
     def run(t):
-        try:
-            done = subprocess.run(command, capture_output=True, env=environment, cwd=TOP, timeout=seconds * SLOWNESS,
-                                  stdin=subprocess.DEVNULL, check=False)
-        except subprocess.TimeoutExpired as late:
-            t.fail(f"did not end within {seconds} s\n{indent((late.stdout or b'').decode('utf-8', 'replace')[-2000:])}")
+        with tempfile.TemporaryFile() as output:        # a file: nobody waits for whom inherited a pipe
+            try:
+                done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=TOP,
+                                      timeout=seconds * SLOWNESS, stdin=subprocess.DEVNULL, check=False)
+                code = done.returncode
+            except subprocess.TimeoutExpired:
+                code = None
+            output.seek(0)
+            text = output.read().decode("utf-8", "replace").replace("\r", "")
+        if code is None:
+            t.fail(f"did not end within {seconds} s\n{indent(text[-2000:])}")
             return
-        text = (done.stdout + done.stderr).decode("utf-8", "replace").replace("\r", "")
         counts = SUMMARY.findall(text)
         if not counts:
-            t.fail(f"exit code {done.returncode} and no summary\n{indent(text[-3000:])}")
+            t.fail(f"exit code {code} and no summary\n{indent(text[-3000:])}")
             return
         t.passed += int(counts[-1][0])
         t.failed += int(counts[-1][1])
-        if t.failed or done.returncode:
+        if t.failed or code:
             t.lines.append(indent(text[-4000:]))
             if not t.failed:
-                t.fail(f"all its checks passed, but its exit code is {done.returncode}")
+                t.fail(f"all its checks passed, but its exit code is {code}")
     return run
 
 
@@ -91,4 +97,5 @@ def main():
     return 1 if failed or not passed else 0
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
