@@ -39,6 +39,8 @@ void host_cond_signal(HostCond *c);         /* wakes all waiters */
 
 /* ---- main loop ---- */
 void host_wake(void);                       /* any thread: the main loop looks at timers and requests again */
+/* Any thread: the main loop looks at timers at this host time at the latest. Cheaper than host_wake(): nobody is woken before. */
+void host_deadline(u64 when_ns);
 
 /* ---- processor faults inside translated code: vCPU thread ----
  * The handler gets the faulting host address and the guest-visible vector that the host's exception stands for

@@ -131,8 +131,14 @@ void timer_arm(Timer *t, u64 when_ns)
         at = &(*at)->next;
     t->next = *at;
     *at = t;
-    if (!c->serving && host_time_of(c, t->clock, t->when) < c->deadline)
-        host_wake();
+    if (!c->serving) {
+        u64 host_when = host_time_of(c, t->clock, t->when);
+
+        if (host_when < c->deadline) {
+            c->deadline = host_when;
+            host_deadline(host_when);
+        }
+    }
 }
 
 static bool due(const Clocks *c, int clock, u64 now)
