@@ -1,6 +1,7 @@
 /*
- * The CPU's C side without translated code: helpers are called as the translator calls them, on a CPU and memory made by hand.
- * Paging walks, segment loads, gates, privilege changes, task switches, double faults, SMM, strings, split accesses, CPUID.
+ * The CPU's C side without translated code: helpers are called as the translator calls them, on a CPU and
+ * memory made by hand. Paging walks, segment loads, gates, privilege changes, task switches, double faults,
+ * SMM, strings, split accesses, CPUID.
  */
 #include "test.h"
 
@@ -21,7 +22,11 @@ static u8 *ram;
 
 static u32 desc(unsigned opcode, unsigned reg, unsigned rm, bool isreg, unsigned size)
 {
-    return reg | rm << DESC_RM | (u32)isreg << DESC_ISREG | (u32)(size == 4 ? 2 : size == 2 ? 1 : 0) << DESC_OPSIZE |
+    return reg | rm << DESC_RM | (u32)isreg << DESC_ISREG |
+           (u32)(size == 4   ? 2
+                 : size == 2 ? 1
+                             : 0)
+               << DESC_OPSIZE |
            (u32)DS << DESC_SEG | opcode << DESC_OPCODE | 2u << DESC_LEN;
 }
 
@@ -73,7 +78,8 @@ static int service(CpuExit *why, bool *ran)
 static void set_desc(u32 at, u32 base, u32 limit, unsigned access, unsigned flags)
 {
     store32(ram + at, (limit & 0xffff) | base << 16);
-    store32(ram + at + 4, (base >> 16 & 0xff) | access << 8 | (limit & 0xf0000) | flags << 20 | (base & 0xff000000u));
+    store32(ram + at + 4,
+            (base >> 16 & 0xff) | access << 8 | (limit & 0xf0000) | flags << 20 | (base & 0xff000000u));
 }
 
 static void set_gate(u32 at, u16 sel, u32 offset, unsigned access, unsigned params)
@@ -83,11 +89,30 @@ static void set_gate(u32 at, u16 sel, u32 offset, unsigned access, unsigned para
 }
 
 enum {
-    GDT = 0x1000, IDT = 0x2000, TSS = 0x3000, TSS2 = 0x3100, STACK0 = 0x8000, STACK3 = 0x9000, PAGE_DIR = 0x10000,
+    GDT = 0x1000,
+    IDT = 0x2000,
+    TSS = 0x3000,
+    TSS2 = 0x3100,
+    STACK0 = 0x8000,
+    STACK3 = 0x9000,
+    PAGE_DIR = 0x10000,
     PAGE_TABLE = 0x11000,
-    SEL_CODE0 = 0x08, SEL_DATA0 = 0x10, SEL_CODE3 = 0x1b, SEL_DATA3 = 0x23, SEL_TSS = 0x28, SEL_TSS2 = 0x30, SEL_GATE = 0x38,
-    SEL_LDT = 0x40, SEL_ABSENT = 0x48, SEL_DOWN = 0x50, SEL_SMALL = 0x58, SEL_CONF = 0x60, SEL_TASK_GATE = 0x68,
-    SEL_GATE_PARAMS = 0x70, SEL_SS16 = 0x78, SEL_ROCODE = 0x80,
+    SEL_CODE0 = 0x08,
+    SEL_DATA0 = 0x10,
+    SEL_CODE3 = 0x1b,
+    SEL_DATA3 = 0x23,
+    SEL_TSS = 0x28,
+    SEL_TSS2 = 0x30,
+    SEL_GATE = 0x38,
+    SEL_LDT = 0x40,
+    SEL_ABSENT = 0x48,
+    SEL_DOWN = 0x50,
+    SEL_SMALL = 0x58,
+    SEL_CONF = 0x60,
+    SEL_TASK_GATE = 0x68,
+    SEL_GATE_PARAMS = 0x70,
+    SEL_SS16 = 0x78,
+    SEL_ROCODE = 0x80,
 };
 
 static void load(int seg, u16 sel, unsigned cpl)
@@ -95,13 +120,16 @@ static void load(int seg, u16 sel, unsigned cpl)
     const u8 *d = ram + GDT + (sel & ~7);
     u32 lo = load32(d), hi = load32(d + 4), limit = (lo & 0xffff) | (hi & 0xf0000);
 
-    cpu->s.seg[seg] = (Seg){ lo >> 16 | (hi & 0xff) << 16 | (hi & 0xff000000u), hi & 0x800000 ? limit << 12 | 0xfff : limit, sel,
-                             hi >> 8 & 0xf0ff };
+    cpu->s.seg[seg] = (Seg){lo >> 16 | (hi & 0xff) << 16 | (hi & 0xff000000u),
+                            hi & 0x800000 ? limit << 12 | 0xfff : limit, sel, hi >> 8 & 0xf0ff};
     if (seg == CS)
         x86_set_cpl(cpu, cpl);
 }
 
-/* Flat protected mode at a privilege, with a GDT that has one of everything and an IDT of gates to 0x100000 + vector. */
+/*
+ * Flat protected mode at a privilege, with a GDT that has one of everything and an IDT of gates to 0x100000
+ * + vector.
+ */
 static void protected_mode(unsigned cpl)
 {
     device_reset(&cpu->dev);
@@ -203,7 +231,8 @@ static void test_paging_32(void)
     load(CS, SEL_CODE3, 3);
     x86_update_mode(cpu);
     a = (Access){ 0x30000, 0, 1, ACC_READ };
-    CHECK_MSG(try_access(&a) == FAULT + VEC_PF && cpu->fault_error == 5, "user reads of supervisor pages fault");
+    CHECK_MSG(try_access(&a) == FAULT + VEC_PF && cpu->fault_error == 5,
+              "user reads of supervisor pages fault");
     store32(ram + PAGE_TABLE + 4 * 0x30, 0x30000 | 7);
     CHECK(try_access(&a) == NEXT);
 }
@@ -242,11 +271,13 @@ static void test_pae(void)
     cpu->s.cr3 = PAGE_DIR;
     x86_set_cr4(cpu, CR4_PAE);
     x86_set_cr0(cpu, cpu->s.cr0 | CR0_PG);
-    CHECK_MSG(try_access(&a) == FAULT + VEC_PF && cpu->fault_error == 9, "bit 63 is reserved while NXE is off");
+    CHECK_MSG(try_access(&a) == FAULT + VEC_PF && cpu->fault_error == 9,
+              "bit 63 is reserved while NXE is off");
     cpu->s.efer = EFER_NXE;
     CHECK(try_access(&a) == NEXT && a.value == 99);
     CHECK(!x86_walk(cpu, 0x200000, ACC_EXEC, false, false, &info, &error) && error == 0x11);
-    CHECK(x86_walk(cpu, 0x1ff123, ACC_READ, false, false, &info, &error) && info.phys == 0x1ff123 && info.page_bytes == 1 << 21);
+    CHECK(x86_walk(cpu, 0x1ff123, ACC_READ, false, false, &info, &error) && info.phys == 0x1ff123 &&
+          info.page_bytes == 1 << 21);
     a = (Access){ 0x40000000, 0, 4, ACC_READ };
     CHECK(try_access(&a) == FAULT + VEC_PF && cpu->fault_error == 0);
     x86_model_select(cpu, NULL, &(Error){ "" });
@@ -280,7 +311,8 @@ static void test_segment_loads(void)
     CHECK(load_ds(SEL_DATA3) == NEXT);
     CHECK(load_ds(SEL_DATA0) == FAULT + VEC_GP && cpu->fault_error == SEL_DATA0);
     CHECK(load_ds(0) == EXITED && run(helper_movs, 0, desc(0xa4, 0, 0, false, 4), 0) == FAULT + VEC_GP);
-    CHECK_MSG(load_ds(SEL_SMALL | 3) != FAULT && mode_seg_class(cpu->mode, DS) == SEG_BASED, "a small segment is based");
+    CHECK_MSG(load_ds(SEL_SMALL | 3) != FAULT && mode_seg_class(cpu->mode, DS) == SEG_BASED,
+              "a small segment is based");
     CHECK(cpu->seg_max[DS][2] == 0xff - 3);
     CHECK(load_ds(0x1000) == FAULT + VEC_GP && cpu->fault_error == 0x1000);
     CHECK(load_ds(SEL_TSS) == FAULT + VEC_GP);
@@ -291,7 +323,8 @@ static void test_segment_loads(void)
     CHECK(load32(ram + GDT + SEL_DOWN + 4) >> 8 & 1 ? 0 : load_ds(SEL_DOWN) == EXITED);
     CHECK_MSG(load32(ram + GDT + SEL_DOWN + 4) >> 8 & 1, "loading sets the accessed bit");
     CHECK(mode_seg_class(cpu->mode, DS) == SEG_SLOW);
-    CHECK(!seg_ok(cpu, &cpu->s.seg[DS], 0xfff, 1, ACC_READ) && seg_ok(cpu, &cpu->s.seg[DS], 0x1000, 4, ACC_WRITE));
+    CHECK(!seg_ok(cpu, &cpu->s.seg[DS], 0xfff, 1, ACC_READ) &&
+          seg_ok(cpu, &cpu->s.seg[DS], 0x1000, 4, ACC_WRITE));
     cpu->s.gpr[EAX] = SEL_DATA0;
     CHECK(run(helper_mov_to_seg, 0, desc(0x8e, SS, EAX, true, 4), 0) == EXITED && cpu->s.shadow == 2);
     CHECK(cpu->mode & MODE_STEP);
@@ -323,12 +356,14 @@ static void test_interrupt_inner(void)
     cpu->s.eflags = 0x202 | FLAG_TF;
     CHECK(run(helper_int, 0, desc(0xcd, 0, 0, false, 4), 0x80) == EXITED);
     CHECK(cpu->s.eip == 0x100080 && cpu->s.cpl == 0 && cpu->s.gpr[ESP] == STACK0 - 20);
-    CHECK(top(0) == 0x6002 && top(1) == SEL_CODE3 && top(2) == (0x202 | FLAG_TF) && top(3) == STACK3 && top(4) == SEL_DATA3);
+    CHECK(top(0) == 0x6002 && top(1) == SEL_CODE3 && top(2) == (0x202 | FLAG_TF) && top(3) == STACK3 &&
+          top(4) == SEL_DATA3);
     CHECK(!(cpu->s.eflags & (FLAG_IF | FLAG_TF)));
     CHECK(run(helper_iret, 0, desc(0xcf, 0, 0, false, 4), 0) == EXITED);
     CHECK(cpu->s.eip == 0x6002 && cpu->s.cpl == 3 && cpu->s.gpr[ESP] == STACK3 && (cpu->s.eflags & FLAG_IF));
     protected_mode(3);
-    CHECK(run(helper_int, 0, desc(0xcd, 0, 0, false, 4), 0x20) == FAULT + VEC_GP && cpu->fault_error == 0x20 * 8 + 2);
+    CHECK(run(helper_int, 0, desc(0xcd, 0, 0, false, 4), 0x20) == FAULT + VEC_GP &&
+          cpu->fault_error == 0x20 * 8 + 2);
     deliver();
     CHECK(cpu->s.eip == 0x10000d && top(0) == 0x20 * 8 + 2 && top(1) == 0x6000 && (top(3) & FLAG_RF));
 }
@@ -354,7 +389,8 @@ static void test_call_gate(void)
     store32(ram + STACK3 + 4, 0x222);
     CHECK(run(helper_call_far, 0, desc(0x9a, 0, 0, false, 4), (u64)SEL_GATE_PARAMS << 32) == EXITED);
     CHECK(cpu->s.eip == 0x123456 && cpu->s.cpl == 0 && cpu->s.seg[CS].sel == SEL_CODE0);
-    CHECK(top(0) == 0x6002 && top(1) == SEL_CODE3 && top(2) == 0x111 && top(3) == 0x222 && top(4) == STACK3 && top(5) == SEL_DATA3);
+    CHECK(top(0) == 0x6002 && top(1) == SEL_CODE3 && top(2) == 0x111 && top(3) == 0x222 && top(4) == STACK3 &&
+          top(5) == SEL_DATA3);
     CHECK(run(helper_ret_far, 0, desc(0xca, 0, 0, false, 4), 8) == EXITED);
     CHECK(cpu->s.cpl == 3 && cpu->s.eip == 0x6002 && cpu->s.gpr[ESP] == STACK3 + 8);
     CHECK_MSG(run(helper_jmp_far, 0, desc(0xea, 0, 0, false, 4), (u64)SEL_GATE << 32) == FAULT + VEC_GP,
@@ -368,17 +404,22 @@ static void test_v86(void)
 {
     protected_mode(0);
     cpu->s.gpr[ESP] = STACK0 - 36;
-    static const u32 frame[] = { 0x1234, 0x2000, FLAG_VM | 0x202, 0x4000, 0x3000, 0x111, 0x222, 0x333, 0x444 };
+    static const u32 frame[] = {0x1234, 0x2000, FLAG_VM | 0x202, 0x4000, 0x3000, 0x111, 0x222, 0x333, 0x444};
     memcpy(ram + STACK0 - 36, frame, sizeof(frame));
     CHECK(run(helper_iret, 0, desc(0xcf, 0, 0, false, 4), 0) == EXITED);
-    CHECK(cpu->s.cpl == 3 && (cpu->mode & MODE_V86) && !(cpu->mode & MODE_PROT) && cpu->s.seg[CS].base == 0x20000);
-    CHECK(cpu->s.seg[ES].sel == 0x111 && cpu->s.seg[GS].base == 0x4440 && cpu->s.gpr[ESP] == 0x4000 && cpu->s.eip == 0x1234);
-    CHECK_MSG(run(helper_int, 0, desc(0xcd, 0, 0, false, 2), 0x80) == FAULT + VEC_GP && cpu->fault_error == 0, "INT with IOPL 0");
+    CHECK(cpu->s.cpl == 3 && (cpu->mode & MODE_V86) && !(cpu->mode & MODE_PROT) &&
+          cpu->s.seg[CS].base == 0x20000);
+    CHECK(cpu->s.seg[ES].sel == 0x111 && cpu->s.seg[GS].base == 0x4440 && cpu->s.gpr[ESP] == 0x4000 &&
+          cpu->s.eip == 0x1234);
+    CHECK_MSG(run(helper_int, 0, desc(0xcd, 0, 0, false, 2), 0x80) == FAULT + VEC_GP && cpu->fault_error == 0,
+              "INT with IOPL 0");
     CHECK(run(helper_cli, 0, desc(0xfa, 0, 0, false, 2), 0) == FAULT + VEC_GP);
     CHECK(run(helper_in, 0, desc(0xe4, 0, 0, false, 2), 0x60) == FAULT + VEC_GP);
     deliver();
-    CHECK(cpu->s.cpl == 0 && !(cpu->s.eflags & FLAG_VM) && cpu->s.eip == 0x10000d && cpu->s.gpr[ESP] == STACK0 - 40);
-    CHECK(top(0) == 0 && top(1) == 0x1234 && top(2) == 0x2000 && (top(3) & FLAG_VM) && top(5) == 0x3000 && top(9) == 0x444);
+    CHECK(cpu->s.cpl == 0 && !(cpu->s.eflags & FLAG_VM) && cpu->s.eip == 0x10000d &&
+          cpu->s.gpr[ESP] == STACK0 - 40);
+    CHECK(top(0) == 0 && top(1) == 0x1234 && top(2) == 0x2000 && (top(3) & FLAG_VM) && top(5) == 0x3000 &&
+          top(9) == 0x444);
     CHECK(cpu->s.seg[DS].sel == 0 && !(cpu->s.seg[DS].attr & SEG_P));
 }
 
@@ -409,7 +450,8 @@ static void test_ext_bit(void)
     cpu->fault_vector = -1;
     if (!__builtin_setjmp(cpu->leave))
         x86_interrupt(cpu, 0x30, cpu->s.eip, false, false, 0);
-    CHECK_MSG(cpu->fault_vector == VEC_GP && cpu->fault_error == 0x30 * 8 + 3, "an external interrupt's fault has EXT");
+    CHECK_MSG(cpu->fault_vector == VEC_GP && cpu->fault_error == 0x30 * 8 + 3,
+              "an external interrupt's fault has EXT");
     deliver();
     CHECK(cpu->s.eip == 0x10000d && cpu->delivering == DELIVER_NONE);
 }
@@ -434,13 +476,16 @@ static void test_tasks(void)
     second_task();
     cpu->s.gpr[EBX] = 0xb0b;
     CHECK(run(helper_call_far, 0, desc(0x9a, 0, 0, false, 4), (u64)SEL_TSS2 << 32) == EXITED);
-    CHECK(cpu->s.eip == 0x6666 && cpu->s.gpr[EBX] == 0x4000 && cpu->s.tr.sel == SEL_TSS2 && (cpu->s.eflags & FLAG_NT));
-    CHECK(load16(ram + TSS2) == SEL_TSS && load32(ram + TSS + 32) == 0x6002 && load32(ram + TSS + 52) == 0xb0b);
+    CHECK(cpu->s.eip == 0x6666 && cpu->s.gpr[EBX] == 0x4000 && cpu->s.tr.sel == SEL_TSS2 &&
+          (cpu->s.eflags & FLAG_NT));
+    CHECK(load16(ram + TSS2) == SEL_TSS && load32(ram + TSS + 32) == 0x6002 &&
+          load32(ram + TSS + 52) == 0xb0b);
     CHECK_MSG((ram[GDT + SEL_TSS2 + 5] & 2) && (ram[GDT + SEL_TSS + 5] & 2), "both are busy while nested");
     CHECK((cpu->s.cr0 & CR0_TS) && cpu->s.ldtr.base == 0x4000 && (cpu->mode & MODE_TS));
     CHECK(run(helper_call_far, 0, desc(0x9a, 0, 0, false, 4), (u64)SEL_TSS2 << 32) == FAULT + VEC_GP);
     CHECK(run(helper_iret, 0, desc(0xcf, 0, 0, false, 4), 0) == EXITED);
-    CHECK(cpu->s.tr.sel == SEL_TSS && cpu->s.eip == 0x6002 && cpu->s.gpr[EBX] == 0xb0b && !(ram[GDT + SEL_TSS2 + 5] & 2));
+    CHECK(cpu->s.tr.sel == SEL_TSS && cpu->s.eip == 0x6002 && cpu->s.gpr[EBX] == 0xb0b &&
+          !(ram[GDT + SEL_TSS2 + 5] & 2));
     CHECK(!(cpu->s.eflags & FLAG_NT));
     CHECK(run(helper_jmp_far, 0, desc(0xea, 0, 0, false, 4), (u64)SEL_TASK_GATE << 32) == EXITED);
     CHECK(cpu->s.tr.sel == SEL_TSS2 && !(ram[GDT + SEL_TSS + 5] & 2) && !(cpu->s.eflags & FLAG_NT));
@@ -452,12 +497,14 @@ static void test_tasks(void)
     cpu->fault_has_error = true;
     cpu->fault_error = 0;
     deliver();
-    CHECK_MSG(cpu->s.tr.sel == SEL_TSS2 && cpu->s.gpr[ESP] == 0x5000 - 4 && top(0) == 0, "a double fault by task gate has its code");
+    CHECK_MSG(cpu->s.tr.sel == SEL_TSS2 && cpu->s.gpr[ESP] == 0x5000 - 4 && top(0) == 0,
+              "a double fault by task gate has its code");
     protected_mode(0);
     second_task();
     store32(ram + TSS2 + 72 + 4 * DS, 0x2000);
     CHECK(run(helper_jmp_far, 0, desc(0xea, 0, 0, false, 4), (u64)SEL_TSS2 << 32) == FAULT + VEC_TS);
-    CHECK_MSG(cpu->fault_error == 0x2000 && cpu->s.tr.sel == SEL_TSS2, "a bad segment is the new task's fault");
+    CHECK_MSG(cpu->fault_error == 0x2000 && cpu->s.tr.sel == SEL_TSS2,
+              "a bad segment is the new task's fault");
 }
 
 /* ---- real mode ---- */
@@ -469,15 +516,20 @@ static void test_real_mode(void)
     store16(ram + 4 * 0x10 + 2, 0x1234);
     cpu->s.eflags = 0x202 | FLAG_CF;
     CHECK(run(helper_int, 0, desc(0xcd, 0, 0, false, 2), 0x10) == EXITED);
-    CHECK(cpu->s.eip == 0x300 && cpu->s.seg[CS].base == 0x12340 && cpu->s.gpr[ESP] == 0x7ffa && !(cpu->s.eflags & FLAG_IF));
+    CHECK(cpu->s.eip == 0x300 && cpu->s.seg[CS].base == 0x12340 && cpu->s.gpr[ESP] == 0x7ffa &&
+          !(cpu->s.eflags & FLAG_IF));
     CHECK(load16(ram + 0x8ffa) == 0x102 && load16(ram + 0x8ffc) == 0x100 && load16(ram + 0x8ffe) == 0x203);
-    CHECK(run(helper_iret, 0, desc(0xcf, 0, 0, false, 2), 0) == EXITED && cpu->s.eip == 0x102 && (cpu->s.eflags & FLAG_IF));
+    CHECK(run(helper_iret, 0, desc(0xcf, 0, 0, false, 2), 0) == EXITED && cpu->s.eip == 0x102 &&
+          (cpu->s.eflags & FLAG_IF));
     cpu->s.gpr[EAX] = 0x2000;
-    CHECK(run(helper_mov_to_seg, 0, desc(0x8e, ES, EAX, true, 2), 0) == NEXT && cpu->s.seg[ES].base == 0x20000);
+    CHECK(run(helper_mov_to_seg, 0, desc(0x8e, ES, EAX, true, 2), 0) == NEXT &&
+          cpu->s.seg[ES].base == 0x20000);
     cpu->s.gpr[ESI] = 0xffff;
-    CHECK_MSG(run(helper_lods, 0, desc(0xad, 0, 0, false, 2), 0) == FAULT + VEC_GP, "a word at offset FFFF is beyond the limit");
+    CHECK_MSG(run(helper_lods, 0, desc(0xad, 0, 0, false, 2), 0) == FAULT + VEC_GP,
+              "a word at offset FFFF is beyond the limit");
     cpu->s.gpr[ESP] = 1;
-    CHECK_MSG(run(helper_push_seg, 0, desc(0x1e, 0, 0, false, 2), 0) == FAULT + VEC_SS, "so is a word pushed at SP = 1");
+    CHECK_MSG(run(helper_push_seg, 0, desc(0x1e, 0, 0, false, 2), 0) == FAULT + VEC_SS,
+              "so is a word pushed at SP = 1");
 }
 
 /* ---- accesses of translated code ---- */
@@ -524,7 +576,8 @@ static void test_prepare(void)
     access_commit(cpu);
     CHECK_MSG(chip_value == 77, "a store to MMIO arrives at commit");
     cpu->page_flags[0x40] |= PAGE_CODE;
-    CHECK_MSG(prepare(DS, 0x40000, 4, 2, &at) == NEXT && at == cpu->bounce, "a store to a page with code is bounced");
+    CHECK_MSG(prepare(DS, 0x40000, 4, 2, &at) == NEXT && at == cpu->bounce,
+              "a store to a page with code is bounced");
     store32(at, 0x99);
     access_commit(cpu);
     CHECK(load32(ram + 0x40000) == 0x99 && !cpu->tlb->write[0x40]);
@@ -535,7 +588,8 @@ static void test_prepare(void)
     CHECK(!cpu->tlb->write[0x40]);
     load(DS, SEL_SMALL, 0);
     x86_update_mode(cpu);
-    CHECK(prepare(DS, 0xfd, 4, 1, &at) == FAULT + VEC_GP && prepare(DS, 0xfc, 4, 1, &at) == NEXT && at == ram + 0x50fc);
+    CHECK(prepare(DS, 0xfd, 4, 1, &at) == FAULT + VEC_GP && prepare(DS, 0xfc, 4, 1, &at) == NEXT &&
+          at == ram + 0x50fc);
     CHECK(prepare(CS, 0x30000, 4, 2, &at) == FAULT + VEC_GP);
 }
 
@@ -564,13 +618,15 @@ static void test_strings(void)
     cpu->s.gpr[EDI] = 0x50001;
     cpu->s.gpr[ECX] = 0xb00;
     CHECK(run(helper_movs, 0, desc(0xa5, 0, 0, false, 4) | rep, 0) == NEXT);
-    CHECK(!memcmp(ram + 0x30003, ram + 0x50001, 0x2c00) && cpu->s.gpr[ESI] == 0x32c03 && cpu->s.gpr[ECX] == 0);
+    CHECK(!memcmp(ram + 0x30003, ram + 0x50001, 0x2c00) && cpu->s.gpr[ESI] == 0x32c03 &&
+          cpu->s.gpr[ECX] == 0);
     memset(ram + 0x60000, 0, 100);
     ram[0x60000] = 0xab;
     cpu->s.gpr[ESI] = 0x60000;
     cpu->s.gpr[EDI] = 0x60001;
     cpu->s.gpr[ECX] = 40;
-    CHECK(run(helper_movs, 0, desc(0xa4, 0, 0, false, 4) | rep, 0) == NEXT && ram[0x60028] == 0xab && ram[0x60029] == 0);
+    CHECK(run(helper_movs, 0, desc(0xa4, 0, 0, false, 4) | rep, 0) == NEXT && ram[0x60028] == 0xab &&
+          ram[0x60029] == 0);
     cpu->s.eflags |= FLAG_DF;
     cpu->s.gpr[EDI] = 0x71002;
     cpu->s.gpr[EAX] = 0x11223344;
@@ -584,7 +640,8 @@ static void test_strings(void)
     cpu->s.gpr[ECX] = 0xffffffff;
     cpu->s.gpr[EAX] = 0;
     d = desc(0xae, 0, 0, false, 4) | 1u << DESC_REP | 1u << DESC_ADDR32;
-    CHECK(run(helper_scas, 0, d, 0) == NEXT && cpu->s.gpr[EDI] == 0x6100c && ~cpu->s.gpr[ECX] == 12 && (cpu->s.eflags & FLAG_ZF));
+    CHECK(run(helper_scas, 0, d, 0) == NEXT && cpu->s.gpr[EDI] == 0x6100c && ~cpu->s.gpr[ECX] == 12 &&
+          (cpu->s.eflags & FLAG_ZF));
     memcpy(ram + 0x62000, "hello there", 12);
     cpu->s.gpr[ESI] = 0x61000;
     cpu->s.gpr[EDI] = 0x62000;
@@ -604,7 +661,8 @@ static void test_string_restart(void)
     cpu->s.gpr[EDI] = 0x50ff0;
     cpu->s.gpr[ECX] = 16;
     CHECK(run(helper_movs, 0, desc(0xa5, 0, 0, false, 4) | rep, 0) == FAULT + VEC_PF);
-    CHECK_MSG(cpu->s.gpr[ECX] == 12 && cpu->s.gpr[EDI] == 0x51000 && cpu->s.cr2 == 0x51000, "a fault leaves REP half done");
+    CHECK_MSG(cpu->s.gpr[ECX] == 12 && cpu->s.gpr[EDI] == 0x51000 && cpu->s.cr2 == 0x51000,
+              "a fault leaves REP half done");
     store32(ram + PAGE_TABLE + 4 * 0x51, 0x51003);
     CHECK(run(helper_movs, 0, desc(0xa5, 0, 0, false, 4) | rep, 0) == NEXT && cpu->s.gpr[ECX] == 0);
     cpu->s.gpr[EDI] = 0x50000;
@@ -616,7 +674,8 @@ static void test_string_restart(void)
     cpu->s.eflags |= FLAG_TF;
     x86_update_mode(cpu);
     u32 before = cpu->s.gpr[ECX];
-    CHECK(run(helper_stos, 0, desc(0xab, 0, 0, false, 4) | rep, 0) == EXITED && cpu->s.gpr[ECX] == before - 1);
+    CHECK(run(helper_stos, 0, desc(0xab, 0, 0, false, 4) | rep, 0) == EXITED &&
+          cpu->s.gpr[ECX] == before - 1);
 }
 
 /* ---- SMM, pins, debug ---- */
@@ -640,10 +699,12 @@ static void test_smm(void)
     cpu->s.gpr[EDI] = 0xd1d1;
     before = cpu->s;
     irq_pulse(cpu_smi_line(cpu));
-    CHECK(service(&why, &ran) == NEXT && ran && cpu->s.smm && cpu->s.eip == 0x8000 && cpu->s.seg[CS].base == 0x30000);
+    CHECK(service(&why, &ran) == NEXT && ran && cpu->s.smm && cpu->s.eip == 0x8000 &&
+          cpu->s.seg[CS].base == 0x30000);
     CHECK(!(cpu->s.cr0 & (CR0_PE | CR0_PG)) && smm_calls == 1 && cpu->s.cpl == 0);
     CHECK(load32(ram + 0x3fefc) == 0x20000 && load32(ram + 0x3fef8) == 0x30000);
-    CHECK(load32(ram + 0x3ffec) == 0xd1d1 && load32(ram + 0x3fff0) == 0x6000 && load32(ram + 0x3fffc) == before.cr0);
+    CHECK(load32(ram + 0x3ffec) == 0xd1d1 && load32(ram + 0x3fff0) == 0x6000 &&
+          load32(ram + 0x3fffc) == before.cr0);
     store32(ram + 0x3fef8, 0xa0000);
     CHECK(run(helper_rsm, 0, desc(0xaa, 0, 0, false, 4), 0) == EXITED && smm_calls == 101);
     CHECK_MSG(cpu->s.smbase == 0xa0000, "RSM takes the SMBASE from the map");
@@ -669,7 +730,8 @@ static void test_pins(void)
     ack_vector = 0x31;
     irq_set(cpu_intr_line(cpu), true);
     CHECK(!cpu_has_work(cpu) && service(&why, &ran) == NEXT && ran && cpu->s.eip == 0x6000);
-    CHECK_MSG(run(helper_sti, 0, desc(0xfb, 0, 0, false, 4), 0) == EXITED && cpu->s.shadow == 1, "STI holds interrupts off");
+    CHECK_MSG(run(helper_sti, 0, desc(0xfb, 0, 0, false, 4), 0) == EXITED && cpu->s.shadow == 1,
+              "STI holds interrupts off");
     CHECK(service(&why, &ran) == NEXT && ran && cpu->s.eip == 0x6002);
     x86_stepped(cpu, false);
     CHECK(cpu->attention && service(&why, &ran) == NEXT && ran && cpu->s.eip == 0x100031);
@@ -677,13 +739,15 @@ static void test_pins(void)
     CHECK(run(helper_hlt, 0, desc(0xf4, 0, 0, false, 4), 0) == EXITED && service(&why, &ran) == NEXT && !ran);
     CHECK(why == CPU_EXIT_HALT && !cpu_has_work(cpu));
     irq_pulse(cpu_nmi_line(cpu));
-    CHECK(cpu_has_work(cpu) && service(&why, &ran) == NEXT && ran && cpu->s.eip == 0x100002 && !cpu->s.halted);
+    CHECK(cpu_has_work(cpu) && service(&why, &ran) == NEXT && ran && cpu->s.eip == 0x100002 &&
+          !cpu->s.halted);
     irq_pulse(cpu_nmi_line(cpu));
     CHECK_MSG(!cpu_has_work(cpu), "a second NMI waits for IRET");
     CHECK(run(helper_iret, 0, desc(0xcf, 0, 0, false, 4), 0) == EXITED && cpu_has_work(cpu));
     irq_pulse(cpu_init_line(cpu));
     cpu->s.pat = 5;
-    CHECK(service(&why, &ran) == NEXT && cpu->s.seg[CS].base == 0xffff0000 && cpu->s.eip == 0xfff0 && cpu->s.pat == 5);
+    CHECK(service(&why, &ran) == NEXT && cpu->s.seg[CS].base == 0xffff0000 && cpu->s.eip == 0xfff0 &&
+          cpu->s.pat == 5);
 }
 
 static int stepped(bool tf)
@@ -704,7 +768,8 @@ static void test_debug(void)
     cpu->s.gpr[EAX] = 0x30002;
     CHECK(run(helper_mov_dr, 0, desc(0x23, 1, EAX, true, 4), 0) == EXITED);
     cpu->s.gpr[EAX] = 1 << 2 | 1u << 20;
-    CHECK(run(helper_mov_dr, 0, desc(0x23, 7, EAX, true, 4), 0) == EXITED && (cpu->mode & MODE_WATCH) && (cpu->mode & MODE_STEP));
+    CHECK(run(helper_mov_dr, 0, desc(0x23, 7, EAX, true, 4), 0) == EXITED && (cpu->mode & MODE_WATCH) &&
+          (cpu->mode & MODE_STEP));
     CHECK(stepped(false) == NEXT);
     cpu->s.dr[6] = 0xffff0ff0;
     CHECK(try_access(&a) == NEXT && stepped(false) == FAULT + VEC_DB && (cpu->s.dr[6] & 15) == 2);
@@ -720,7 +785,8 @@ static void test_debug(void)
     CHECK_MSG(stepped(false) == FAULT + VEC_DB, "and only that one");
     cpu->s.gpr[EAX] = 1 << 13;
     CHECK(run(helper_mov_dr, 0, desc(0x23, 7, EAX, true, 4), 0) == EXITED);
-    CHECK(run(helper_mov_dr, 0, desc(0x21, 7, EAX, true, 4), 0) == FAULT + VEC_DB && (cpu->s.dr[6] & 1 << 13));
+    CHECK(run(helper_mov_dr, 0, desc(0x21, 7, EAX, true, 4), 0) == FAULT + VEC_DB &&
+          (cpu->s.dr[6] & 1 << 13));
 }
 
 static void return_with(u32 flags)
@@ -738,7 +804,8 @@ static void test_rf_after_iret(void)
     return_with(FLAG_RF | 2);
     CHECK_MSG(!(cpu->s.eflags & FLAG_RF), "without breakpoints RF has done its work at once");
     return_with(FLAG_RF | FLAG_TF | 2);
-    CHECK_MSG((cpu->s.eflags & FLAG_RF) && !cpu->rf_new, "an IRET that was not stepped itself: the next step ends RF");
+    CHECK_MSG((cpu->s.eflags & FLAG_RF) && !cpu->rf_new,
+              "an IRET that was not stepped itself: the next step ends RF");
     CHECK(stepped(true) == FAULT + VEC_DB && !(cpu->s.eflags & FLAG_RF));
     return_with(FLAG_RF | FLAG_TF | 2);
     CHECK_MSG(cpu->rf_new, "a stepped IRET: RF outlives its own step");
@@ -767,21 +834,26 @@ static void test_misc(void)
     CHECK(run(helper_aam, 0, desc(0xd4, 0, 0, false, 4), 10) == NEXT && (cpu->s.gpr[EAX] & 0xffff) == 0x0502);
     cpu->s.gpr[EAX] = 0x9a;
     cpu->s.eflags &= ~FLAGS_ARITH;
-    CHECK(run(helper_daa, 0, desc(0x27, 0, 0, false, 4), 0) == NEXT && (cpu->s.gpr[EAX] & 0xff) == 0 && (cpu->s.eflags & FLAG_CF));
+    CHECK(run(helper_daa, 0, desc(0x27, 0, 0, false, 4), 0) == NEXT && (cpu->s.gpr[EAX] & 0xff) == 0 &&
+          (cpu->s.eflags & FLAG_CF));
     for (u32 i = 0; i < 8; i++)
         cpu->s.gpr[i] = i == ESP ? STACK0 : 0x100 + i;
-    CHECK(run(helper_pusha, 0, desc(0x60, 0, 0, false, 4), 0) == NEXT && cpu->s.gpr[ESP] == STACK0 - 32 && top(3) == STACK0);
+    CHECK(run(helper_pusha, 0, desc(0x60, 0, 0, false, 4), 0) == NEXT && cpu->s.gpr[ESP] == STACK0 - 32 &&
+          top(3) == STACK0);
     cpu->s.gpr[EAX] = 0;
-    CHECK(run(helper_popa, 0, desc(0x61, 0, 0, false, 4), 0) == NEXT && cpu->s.gpr[EAX] == 0x100 && cpu->s.gpr[ESP] == STACK0);
+    CHECK(run(helper_popa, 0, desc(0x61, 0, 0, false, 4), 0) == NEXT && cpu->s.gpr[EAX] == 0x100 &&
+          cpu->s.gpr[ESP] == STACK0);
     cpu->s.gpr[EBX] = 0xffffffff;      /* bit -1 */
     store32(ram + 0x2fffc, 0);
-    CHECK(run(helper_bt_mem, 0x30000, desc(0xab, EBX, 0, false, 4) | addr32, 0) == NEXT && load32(ram + 0x2fffc) == 0x80000000);
+    CHECK(run(helper_bt_mem, 0x30000, desc(0xab, EBX, 0, false, 4) | addr32, 0) == NEXT &&
+          load32(ram + 0x2fffc) == 0x80000000);
     cpu->s.gpr[EBP] = 0x7777;
     CHECK(run(helper_enter, 0, desc(0xc8, 0, 0, false, 4), 0x10) == NEXT && cpu->s.gpr[EBP] == STACK0 - 4);
     CHECK(cpu->s.gpr[ESP] == STACK0 - 20 && load32(ram + STACK0 - 4) == 0x7777);
     CHECK(run(helper_pushf, 0, desc(0x9c, 0, 0, false, 4), 0) == NEXT && top(0) == (cpu->s.eflags | 2));
     store32(ram + cpu->s.gpr[ESP], FLAG_TF | FLAG_IF | FLAG_CF);
-    CHECK(run(helper_popf, 0, desc(0x9d, 0, 0, false, 4), 0) == EXITED && (cpu->mode & MODE_STEP) && (cpu->s.eflags & FLAG_IF));
+    CHECK(run(helper_popf, 0, desc(0x9d, 0, 0, false, 4), 0) == EXITED && (cpu->mode & MODE_STEP) &&
+          (cpu->s.eflags & FLAG_IF));
 }
 
 static void test_cpuid_msr(void)
@@ -793,11 +865,14 @@ static void test_cpuid_msr(void)
     r[EAX] = 0;
     CHECK(run(helper_cpuid, 0, 0, 0) == NEXT && r[EBX] == 0x756e6547 && r[EAX] == 6);
     r[EAX] = 4;
-    CHECK_MSG(run(helper_cpuid, 0, 0, 0) == NEXT && !r[EAX] && !r[EBX] && !r[ECX] && !r[EDX], "leaves in between are empty");
+    CHECK_MSG(run(helper_cpuid, 0, 0, 0) == NEXT && !r[EAX] && !r[EBX] && !r[ECX] && !r[EDX],
+              "leaves in between are empty");
     r[EAX] = 1;
-    CHECK(run(helper_cpuid, 0, 0, 0) == NEXT && (r[EDX] & FEAT_SSE2) && !(r[EDX] & FEAT_APIC) && r[EAX] >> 8 == 6);
+    CHECK(run(helper_cpuid, 0, 0, 0) == NEXT && (r[EDX] & FEAT_SSE2) && !(r[EDX] & FEAT_APIC) &&
+          r[EAX] >> 8 == 6);
     CHECK(x86_model_select(cpu, "486", &err) && !has(cpu, FEAT_TSC));
-    CHECK(x86_model_select(cpu, "pentium3,-sse,+nx", &err) && !has(cpu, FEAT_SSE) && cpu->features[2] == FEAT3_NX);
+    CHECK(x86_model_select(cpu, "pentium3,-sse,+nx", &err) && !has(cpu, FEAT_SSE) &&
+          cpu->features[2] == FEAT3_NX);
     CHECK(!x86_model_select(cpu, "z80", &err) && strstr(err.text, "z80") && strstr(err.text, "pentium3"));
     CHECK(!x86_model_select(cpu, "486,+warp", &err) && strstr(err.text, "+warp"));
     CHECK(x86_model_select(cpu, NULL, &err));
@@ -809,13 +884,15 @@ static void test_cpuid_msr(void)
     CHECK(run(helper_rdmsr, 0, 0, 0) == FAULT + VEC_GP);
     r[ECX] = 0x277;
     r[EAX] = 2;
-    CHECK_MSG(run(helper_wrmsr, 0, desc(0x30, 0, 0, false, 4), 0) == FAULT + VEC_GP, "PAT takes no reserved type");
+    CHECK_MSG(run(helper_wrmsr, 0, desc(0x30, 0, 0, false, 4), 0) == FAULT + VEC_GP,
+              "PAT takes no reserved type");
     cpu->s.sysenter_eip = 0xabc;
     cpu->s.sysenter_esp = 0xdef0;
     CHECK(run(helper_sysenter, 0, 0, 0) == EXITED && cpu->s.eip == 0xabc && cpu->s.seg[SS].sel == SEL_DATA0);
     r[EDX] = 0x111;
     r[ECX] = 0x222;
-    CHECK(run(helper_sysexit, 0, 0, 0) == EXITED && cpu->s.cpl == 3 && cpu->s.seg[CS].sel == SEL_CODE3 && r[ESP] == 0x222);
+    CHECK(run(helper_sysexit, 0, 0, 0) == EXITED && cpu->s.cpl == 3 && cpu->s.seg[CS].sel == SEL_CODE3 &&
+          r[ESP] == 0x222);
 }
 
 static void test_save(void)

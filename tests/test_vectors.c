@@ -1,7 +1,8 @@
 /*
- * Every captured 80286 real-mode vector through cpu_run(), on the real translator. See $QEMU_WIN_SHARED/vectors/README.md for the
- * format. What a 386 and later does differently stands in the tables below, each with its reason; all else must be equal:
- * registers, defined flags, memory, and the exception taken.
+ * Every captured 80286 real-mode vector through cpu_run(), on the real translator. See
+ * $QEMU_WIN_SHARED/vectors/README.md for the format. What a 386 and later does differently stands in the
+ * tables below, each with its reason; all else must be equal: registers, defined flags, memory, and the
+ * exception taken.
  */
 #include "test.h"
 
@@ -17,35 +18,43 @@
 enum { RAM_BYTES = 16 << 20, HLT = 0xf4, MAX_REPORTS = 3 };
 enum { C = FLAG_CF, P = FLAG_PF, A = FLAG_AF, Z = FLAG_ZF, S = FLAG_SF, O = FLAG_OF, ALL = FLAGS_ARITH };
 
-/* Flags that the manuals leave undefined: the 286 and the host's processor need not agree. Bits 12-15 do not exist on a 286. */
+/*
+ * Flags that the manuals leave undefined: the 286 and the host's processor need not agree. Bits 12-15 do
+ * not exist on a 286.
+ */
 static const struct { const char *form; u32 flags; const char *reason; } undefined_flags[] = {
     { "08", A, "logic: AF" }, { "09", A, "logic: AF" }, { "0A", A, "logic: AF" }, { "0B", A, "logic: AF" },
     { "0C", A, "logic: AF" }, { "0D", A, "logic: AF" }, { "20", A, "logic: AF" }, { "21", A, "logic: AF" },
     { "22", A, "logic: AF" }, { "23", A, "logic: AF" }, { "24", A, "logic: AF" }, { "25", A, "logic: AF" },
     { "30", A, "logic: AF" }, { "31", A, "logic: AF" }, { "32", A, "logic: AF" }, { "33", A, "logic: AF" },
-    { "34", A, "logic: AF" }, { "35", A, "logic: AF" }, { "80.1", A, "logic: AF" }, { "80.4", A, "logic: AF" },
-    { "80.6", A, "logic: AF" }, { "81.1", A, "logic: AF" }, { "81.4", A, "logic: AF" }, { "81.6", A, "logic: AF" },
-    { "82.1", A, "logic: AF" }, { "82.4", A, "logic: AF" }, { "82.6", A, "logic: AF" }, { "83.1", A, "logic: AF" },
-    { "83.4", A, "logic: AF" }, { "83.6", A, "logic: AF" }, { "84", A, "logic: AF" }, { "85", A, "logic: AF" },
-    { "A8", A, "logic: AF" }, { "A9", A, "logic: AF" }, { "F6.0", A, "logic: AF" }, { "F6.1", A, "logic: AF" },
-    { "F7.0", A, "logic: AF" }, { "F7.1", A, "logic: AF" },
-    { "27", O, "BCD: OF" }, { "2F", O, "BCD: OF" }, { "37", O | S | Z | P, "ASCII adjust" }, { "3F", O | S | Z | P, "ASCII adjust" },
-    { "D4", O | A | C, "AAM" }, { "D5", O | A | C, "AAD" },
-    { "69", S | Z | A | P, "IMUL" }, { "6B", S | Z | A | P, "IMUL" }, { "F6.4", S | Z | A | P, "MUL" },
-    { "F6.5", S | Z | A | P, "IMUL" }, { "F7.4", S | Z | A | P, "MUL" }, { "F7.5", S | Z | A | P, "IMUL" },
-    { "F6.6", ALL, "DIV" }, { "F6.7", ALL, "IDIV" }, { "F7.6", ALL, "DIV" }, { "F7.7", ALL, "IDIV" },
-    { "C0", O | A, "shifts and rotates by more than 1" }, { "C1", O | A, "shifts and rotates by more than 1" },
-    { "D0", A, "shifts: AF" }, { "D1", A, "shifts: AF" },
-    { "D2", O | A, "shifts and rotates by more than 1" }, { "D3", O | A, "shifts and rotates by more than 1" },
+    { "34", A, "logic: AF" }, { "35", A, "logic: AF" }, { "80.1", A, "logic: AF" },
+    { "80.4", A, "logic: AF" }, { "80.6", A, "logic: AF" }, { "81.1", A, "logic: AF" },
+    { "81.4", A, "logic: AF" }, { "81.6", A, "logic: AF" }, { "82.1", A, "logic: AF" },
+    { "82.4", A, "logic: AF" }, { "82.6", A, "logic: AF" }, { "83.1", A, "logic: AF" },
+    { "83.4", A, "logic: AF" }, { "83.6", A, "logic: AF" }, { "84", A, "logic: AF" },
+    { "85", A, "logic: AF" }, { "A8", A, "logic: AF" }, { "A9", A, "logic: AF" },
+    { "F6.0", A, "logic: AF" }, { "F6.1", A, "logic: AF" }, { "F7.0", A, "logic: AF" },
+    { "F7.1", A, "logic: AF" }, { "27", O, "BCD: OF" }, { "2F", O, "BCD: OF" },
+    { "37", O | S | Z | P, "ASCII adjust" }, { "3F", O | S | Z | P, "ASCII adjust" },
+    { "D4", O | A | C, "AAM" }, { "D5", O | A | C, "AAD" }, { "69", S | Z | A | P, "IMUL" },
+    { "6B", S | Z | A | P, "IMUL" }, { "F6.4", S | Z | A | P, "MUL" }, { "F6.5", S | Z | A | P, "IMUL" },
+    { "F7.4", S | Z | A | P, "MUL" }, { "F7.5", S | Z | A | P, "IMUL" }, { "F6.6", ALL, "DIV" },
+    { "F6.7", ALL, "IDIV" }, { "F7.6", ALL, "DIV" }, { "F7.7", ALL, "IDIV" },
+    { "C0", O | A, "shifts and rotates by more than 1" },
+    { "C1", O | A, "shifts and rotates by more than 1" }, { "D0", A, "shifts: AF" },
+    { "D1", A, "shifts: AF" }, { "D2", O | A, "shifts and rotates by more than 1" },
+    { "D3", O | A, "shifts and rotates by more than 1" },
 };
 
 /*
- * Forms that overwrite all arithmetic flags: while their memory operand is looked up the old ones are not kept, so a fault of the access
- * pushes others. The restarted instruction makes them anew: nothing but the handler could tell.
+ * Forms that overwrite all arithmetic flags: while their memory operand is looked up the old ones are not
+ * kept, so a fault of the access pushes others. The restarted instruction makes them anew: nothing but the
+ * handler could tell.
  */
 static const char *const overwriting[] = {
-    "00", "01", "02", "03", "08", "09", "0A", "0B", "20", "21", "22", "23", "28", "29", "2A", "2B", "30", "31", "32", "33",
-    "38", "39", "3A", "3B", "69", "6B", "80", "81", "82", "83", "84", "85", "D0", "D1", "F6", "F7",
+    "00", "01", "02", "03", "08", "09", "0A", "0B", "20", "21", "22", "23",
+    "28", "29", "2A", "2B", "30", "31", "32", "33", "38", "39", "3A", "3B",
+    "69", "6B", "80", "81", "82", "83", "84", "85", "D0", "D1", "F6", "F7",
 };
 
 /* The 286 moves SI, DI and CX before a faulting string instruction is given up, a 386 does not. */
@@ -62,7 +71,8 @@ typedef struct {
     u8 vector;
 } Test;
 enum { R_AX, R_BX, R_CX, R_DX, R_CS, R_SS, R_DS, R_ES, R_SP, R_BP, R_SI, R_DI, R_IP, R_FLAGS };
-static const char *const reg_names[] = { "ax", "bx", "cx", "dx", "cs", "ss", "ds", "es", "sp", "bp", "si", "di", "ip", "flags" };
+static const char *const reg_names[] = {"ax", "bx", "cx", "dx", "cs", "ss", "ds",
+                                        "es", "sp", "bp", "si", "di", "ip", "flags"};
 
 static Machine *m;
 static Cpu *cpu;
@@ -153,7 +163,10 @@ static void poke(const State *s, bool clear)
 static const u8 gpr_of[8] = { R_AX, R_CX, R_DX, R_BX, R_SP, R_BP, R_SI, R_DI };
 static const u8 seg_of[4] = { R_ES, R_CS, R_SS, R_DS };
 
-/* A 286 has one exception for the end of any segment, 13; a 386 says 12 where it is the stack's. Both lead to one handler here. */
+/*
+ * A 286 has one exception for the end of any segment, 13; a 386 says 12 where it is the stack's. Both lead
+ * to one handler here.
+ */
 static void join_stack_fault(const Test *t)
 {
     u32 at = 0;
@@ -216,13 +229,15 @@ static bool is_in(const char *form, const char *const *list, unsigned count)
 
 static bool is_moved_by_286(const char *form, const Test *t, int r)
 {
-    return t->trapped && (r == R_SI || r == R_DI || r == R_CX) && is_in(form, string_forms, ARRAY_LEN(string_forms));
+    return t->trapped && (r == R_SI || r == R_DI || r == R_CX) &&
+           is_in(form, string_forms, ARRAY_LEN(string_forms));
 }
 
 /* What differs, or NULL. */
 static const char *compare(const char *form, const Test *t, char *out, size_t size)
 {
-    u32 undefined = undefined_of(form), flags_addr = ((u32)t->fina.reg[R_SS] << 4) + (u16)(t->fina.reg[R_SP] + 4);
+    u32 undefined = undefined_of(form),
+        flags_addr = ((u32)t->fina.reg[R_SS] << 4) + (u16)(t->fina.reg[R_SP] + 4);
 
     if (t->trapped && t->vector == VEC_GP && is_in(form, overwriting, ARRAY_LEN(overwriting)))
         undefined = ALL;

@@ -1,9 +1,10 @@
 /*
- * Guest memory from C: by linear address, through segments, and the "prepare, do, commit" accesses of translated code.
+ * Guest memory from C: by linear address, through segments, and the "prepare, do, commit" accesses of
+ * translated code.
  *
- * Every access may cross one page boundary; both pages are translated and checked before a byte is touched. Memory that is not
- * plain (MMIO, ROM being written, pages with translated code) is reached by its physical address.
- * Source: Intel SDM vol. 3, 5.3-5.5 (limits and types), 6.15 (#AC), 17.2 (data breakpoints).
+ * Every access may cross one page boundary; both pages are translated and checked before a byte is touched.
+ * Memory that is not plain (MMIO, ROM being written, pages with translated code) is reached by its physical
+ * address. Source: Intel SDM vol. 3, 5.3-5.5 (limits and types), 6.15 (#AC), 17.2 (data breakpoints).
  */
 #include "system.h"
 
@@ -179,7 +180,10 @@ bool lin_write(Cpu *cpu, u32 linear, u64 value, unsigned size)
 
 u64 sys_read(Cpu *cpu, u32 linear, unsigned size) { return mem_get(cpu, 0, linear, size); }
 
-bool sys_write(Cpu *cpu, u32 linear, u64 value, unsigned size) { return mem_put(cpu, 0, linear, value, size); }
+bool sys_write(Cpu *cpu, u32 linear, u64 value, unsigned size)
+{
+    return mem_put(cpu, 0, linear, value, size);
+}
 
 void lin_probe(Cpu *cpu, u32 linear, unsigned size, int access)
 {

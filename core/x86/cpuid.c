@@ -1,8 +1,9 @@
 /*
  * CPU models and CPUID.
  *
- * Source: Intel application note AP-485 (processor identification), SDM vol. 2 (CPUID). A model names what the real chip had and what this
- * program does; VME, performance monitoring and thermal control are never offered.
+ * Source: Intel application note AP-485 (processor identification), SDM vol. 2 (CPUID). A model names what
+ * the real chip had and what this program does; VME, performance monitoring and thermal control are never
+ * offered.
  */
 #include "system.h"
 
@@ -12,39 +13,46 @@
 enum {
     F_486 = FEAT_FPU,
     F_P5 = FEAT_FPU | FEAT_DE | FEAT_PSE | FEAT_TSC | FEAT_MSR | FEAT_MCE | FEAT_CX8 | FEAT_APIC,
-    F_P2 = F_P5 | FEAT_PAE | FEAT_SEP | FEAT_MTRR | FEAT_PGE | FEAT_MCA | FEAT_CMOV | FEAT_PAT | FEAT_PSE36 | FEAT_MMX |
-           FEAT_FXSR,
+    F_P2 = F_P5 | FEAT_PAE | FEAT_SEP | FEAT_MTRR | FEAT_PGE | FEAT_MCA | FEAT_CMOV | FEAT_PAT | FEAT_PSE36 |
+           FEAT_MMX | FEAT_FXSR,
     F_P3 = F_P2 | FEAT_SSE,
     F_P4 = F_P3 | FEAT_SSE2 | FEAT_CLFLUSH,
 };
 
 /*
- * The first row is the default. It is a Pentium M: what a Pentium III is, with SSE2. Its leaves go on to 6, which tells
- * a guest that it may sleep between two timer interrupts: an idle Linux then has no tick.
+ * The first row is the default. It is a Pentium M: what a Pentium III is, with SSE2. Its leaves go on to 6,
+ * which tells a guest that it may sleep between two timer interrupts: an idle Linux then has no tick.
  */
 static const CpuModel models[] = {
-    { "pentiumm", 6, 13, 8, 6, { F_P4, 0, 0, 0 }, "Intel(R) Pentium(R) M processor", { 0x02b3b001, 0xf0, 0x2c04307d } },
+    { "pentiumm", 6, 13, 8, 6, { F_P4, 0, 0, 0 }, "Intel(R) Pentium(R) M processor",
+      { 0x02b3b001, 0xf0, 0x2c04307d } },
     { "486", 4, 8, 0, 1, { F_486, 0, 0, 0 }, NULL, { 0, 0, 0 } },
     { "pentium", 5, 2, 12, 1, { F_P5, 0, 0, 0 }, NULL, { 0, 0, 0 } },
     { "pentium-mmx", 5, 4, 3, 1, { F_P5 | FEAT_MMX, 0, 0, 0 }, NULL, { 0, 0, 0 } },
     { "pentium2", 6, 5, 2, 2, { F_P2, 0, 0, 0 }, NULL, { 0x03020101, 0, 0x0c040843 } },
     { "pentium3", 6, 8, 6, 2, { F_P3, 0, 0, 0 }, NULL, { 0x03020101, 0, 0x0c040882 } },
-    { "pentium4", 15, 2, 9, 2, { F_P4, 0, 0, 0 }, "Intel(R) Pentium(R) 4 CPU", { 0x665b5001, 0, 0x007b7040 } },
-    { "coreduo", 6, 14, 8, 6, { F_P4, 0, FEAT3_NX, 0 }, "Genuine Intel(R) CPU T2600", { 0x02b3b001, 0xf0, 0x2c04307d } },
-    { "qemu32", 6, 6, 3, 6, { F_P4, FEAT2_HYPERVISOR, 0, 0 }, "QEMU Virtual CPU", { 0x03020101, 0, 0x0c040843 } },
-    { "max", 6, 14, 12, 6, { F_P4, FEAT2_HYPERVISOR, FEAT3_NX, 0 }, "Virtual CPU", { 0x02b3b001, 0xf0, 0x2c04307d } },
+    { "pentium4", 15, 2, 9, 2, { F_P4, 0, 0, 0 }, "Intel(R) Pentium(R) 4 CPU",
+      { 0x665b5001, 0, 0x007b7040 } },
+    { "coreduo", 6, 14, 8, 6, { F_P4, 0, FEAT3_NX, 0 }, "Genuine Intel(R) CPU T2600",
+      { 0x02b3b001, 0xf0, 0x2c04307d } },
+    { "qemu32", 6, 6, 3, 6, { F_P4, FEAT2_HYPERVISOR, 0, 0 }, "QEMU Virtual CPU",
+      { 0x03020101, 0, 0x0c040843 } },
+    { "max", 6, 14, 12, 6, { F_P4, FEAT2_HYPERVISOR, FEAT3_NX, 0 }, "Virtual CPU",
+      { 0x02b3b001, 0xf0, 0x2c04307d } },
 };
 static const struct { const char *alias, *name; } aliases[] = {
-    { "default", "pentiumm" }, { "i486", "486" }, { "i586", "pentium" }, { "i686", "pentium2" }, { "base", "486" },
-    { "host", "max" }, { "kvm32", "qemu32" }, { "qemu64", "qemu32" }, { "kvm64", "qemu32" }, { "n270", "coreduo" },
+    { "default", "pentiumm" }, { "i486", "486" }, { "i586", "pentium" }, { "i686", "pentium2" },
+    { "base", "486" }, { "host", "max" }, { "kvm32", "qemu32" }, { "qemu64", "qemu32" },
+    { "kvm64", "qemu32" }, { "n270", "coreduo" },
 };
 
 /* Names of features for "+f,-f"; word: index into features[]. */
 static const struct { const char *name; u8 word, bit; } feature_names[] = {
-    { "fpu", 0, 0 }, { "de", 0, 2 }, { "pse", 0, 3 }, { "tsc", 0, 4 }, { "msr", 0, 5 }, { "pae", 0, 6 }, { "mce", 0, 7 },
-    { "cx8", 0, 8 }, { "apic", 0, 9 }, { "sep", 0, 11 }, { "mtrr", 0, 12 }, { "pge", 0, 13 }, { "mca", 0, 14 },
-    { "cmov", 0, 15 }, { "pat", 0, 16 }, { "pse36", 0, 17 }, { "mmx", 0, 23 }, { "fxsr", 0, 24 }, { "sse", 0, 25 },
-    { "sse2", 0, 26 }, { "hypervisor", 1, 31 }, { "nx", 2, 20 },
+    { "fpu", 0, 0 }, { "de", 0, 2 }, { "pse", 0, 3 }, { "tsc", 0, 4 }, { "msr", 0, 5 }, { "pae", 0, 6 },
+    { "mce", 0, 7 }, { "cx8", 0, 8 }, { "apic", 0, 9 }, { "sep", 0, 11 }, { "mtrr", 0, 12 },
+    { "pge", 0, 13 }, { "mca", 0, 14 }, { "cmov", 0, 15 }, { "pat", 0, 16 }, { "pse36", 0, 17 },
+    { "mmx", 0, 23 }, { "fxsr", 0, 24 }, { "sse", 0, 25 }, { "sse2", 0, 26 }, { "hypervisor", 1, 31 },
+    { "nx", 2, 20 },
 };
 
 static bool apply_feature(Cpu *cpu, const char *item, size_t len, Error *err)

@@ -1,10 +1,11 @@
 /*
  * Exceptions, interrupts and what waits between instructions.
  *
- * A fault leaves its instruction by __builtin_longjmp to the dispatcher, which then delivers it here. Delivery through real-mode
- * vectors, interrupt, trap and task gates; contributory faults and the double fault; SMI, INIT, NMI, INTR.
- * Source: Intel SDM vol. 3, chapter 6 (interrupt and exception handling), 17.3 (debug exceptions), 20.1.4 (real mode),
- * 20.3.3 (V86). Not modelled: VME redirection (CPUID does not offer VME), machine checks.
+ * A fault leaves its instruction by __builtin_longjmp to the dispatcher, which then delivers it here.
+ * Delivery through real-mode vectors, interrupt, trap and task gates; contributory faults and the double
+ * fault; SMI, INIT, NMI, INTR. Source: Intel SDM vol. 3, chapter 6 (interrupt and exception handling), 17.3
+ * (debug exceptions), 20.1.4 (real mode), 20.3.3 (V86). Not modelled: VME redirection (CPUID does not offer
+ * VME), machine checks.
  */
 #include "../vm/log.h"
 
@@ -89,7 +90,8 @@ static u32 flags_image(const Cpu *cpu, int vector)
 {
     u32 flags = x86_get_eflags(cpu);
     bool exception = cpu->delivering >= 0 && cpu->delivering < DELIVER_EXTERNAL;
-    bool fault = vector != VEC_DB && vector != VEC_BP && vector != VEC_OF && vector != VEC_DF && vector != VEC_MC;
+    bool fault =
+        vector != VEC_DB && vector != VEC_BP && vector != VEC_OF && vector != VEC_DF && vector != VEC_MC;
 
     return exception && fault ? flags | FLAG_RF : flags;
 }
@@ -197,8 +199,8 @@ static void deliver_protected(Cpu *cpu, int vector, u32 return_eip, bool softwar
     both = sys_read(cpu, gate.addr, 8);
     gate.lo = (u32)both;
     gate.hi = (u32)(both >> 32);
-    if (desc_s(&gate) || !(1u << desc_type(&gate) & (1u << SYS_TASK_GATE | 1u << SYS_INT16 | 1u << SYS_TRAP16 |
-                                                    1u << SYS_INT32 | 1u << SYS_TRAP32)))
+    if (desc_s(&gate) || !(1u << desc_type(&gate) & (1u << SYS_TASK_GATE | 1u << SYS_INT16 |
+                                                     1u << SYS_TRAP16 | 1u << SYS_INT32 | 1u << SYS_TRAP32)))
         x86_raise_error(cpu, VEC_GP, bad);
     if (software && desc_dpl(&gate) < cpu->s.cpl)
         x86_raise_error(cpu, VEC_GP, bad);
@@ -215,9 +217,9 @@ void x86_interrupt(Cpu *cpu, int vector, u32 return_eip, bool software, bool has
     if (cpu->delivering < 0)
         cpu->delivering = software ? DELIVER_SOFT : DELIVER_EXTERNAL;
     if (log_on(LOG_INT))
-        log_line("interrupt %02x error %x cs:eip %04x:%08x cpl %u ss:esp %04x:%08x eax %08x cr2 %08x%s", vector, error,
-                 cpu->s.seg[CS].sel, return_eip, cpu->s.cpl, cpu->s.seg[SS].sel, cpu->s.gpr[ESP], cpu->s.gpr[EAX],
-                 cpu->s.cr2, software ? " software" : "");
+        log_line("interrupt %02x error %x cs:eip %04x:%08x cpl %u ss:esp %04x:%08x eax %08x cr2 %08x%s",
+                 vector, error, cpu->s.seg[CS].sel, return_eip, cpu->s.cpl, cpu->s.seg[SS].sel,
+                 cpu->s.gpr[ESP], cpu->s.gpr[EAX], cpu->s.cr2, software ? " software" : "");
     if (cpu->s.cr0 & CR0_PE)
         deliver_protected(cpu, vector, return_eip, software, has_error, error);
     else
@@ -307,7 +309,8 @@ static void drain_code_writes(Cpu *cpu)
         blocks_drop_all(cpu);
     } else {
         for (u32 i = 0; i < cpu->code_write_count; i++)
-            blocks_written(cpu, cpu->code_writes[i][0], cpu->code_writes[i][1] >> 16, cpu->code_writes[i][1] & 0xffff);
+            blocks_written(cpu, cpu->code_writes[i][0], cpu->code_writes[i][1] >> 16,
+                           cpu->code_writes[i][1] & 0xffff);
     }
     cpu->code_write_count = 0;
     machine_unlock(cpu->m);

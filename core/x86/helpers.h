@@ -1,9 +1,11 @@
 /*
- * Instructions that translated code does by calling C: one function each, X86Helper of x86.h. insn.def names them.
+ * Instructions that translated code does by calling C: one function each, X86Helper of x86.h. insn.def names
+ * them.
  *
- * A helper that serves several opcodes looks at desc_opcode(), desc_reg() (the /reg of a group) and desc_isreg(). Unless noted, the
- * helper does the whole instruction, memory operands and register results included, and the translator's part is the call.
- * X86_EXIT comes back with s.eip at the next instruction to run.
+ * A helper that serves several opcodes looks at desc_opcode(), desc_reg() (the /reg of a group) and
+ * desc_isreg(). Unless noted, the helper does the whole instruction, memory operands and register results
+ * included, and the translator's part is the call. X86_EXIT comes back with s.eip at the next instruction to
+ * run.
  */
 #ifndef X86_HELPERS_H
 #define X86_HELPERS_H
@@ -18,7 +20,7 @@ X86Helper helper_aaa, helper_aas, helper_aam, helper_aad, helper_daa, helper_das
 X86Helper helper_pusha, helper_popa, helper_pushf, helper_popf;
 X86Helper helper_bound, helper_arpl, helper_enter;
 X86Helper helper_pop_mem;           /* 8F: ea is computed with ESP already popped */
-X86Helper helper_bt_mem;            /* 0F A3 AB B3 BB with a memory operand; ea without the bit offset in the register */
+X86Helper helper_bt_mem;            /* 0F A3 AB B3 BB to memory; ea without the register's bit offset */
 X86Helper helper_rdtsc, helper_rdpmc;
 X86Helper helper_cpuid, helper_rdmsr, helper_wrmsr;         /* cpuid.c, msr.c */
 

@@ -29,10 +29,11 @@ bool cpu_get_register(Cpu *cpu, const char *name, u64 *value)
 {
     const X86State *s = &cpu->s;
     const struct { const char *name; u64 value; } others[] = {
-        { "eip", s->eip }, { "pc", s->eip }, { "eflags", x86_get_eflags(cpu) }, { "cr0", s->cr0 }, { "cr2", s->cr2 },
-        { "cr3", s->cr3 }, { "cr4", s->cr4 }, { "dr0", s->dr[0] }, { "dr1", s->dr[1] }, { "dr2", s->dr[2] },
-        { "dr3", s->dr[3] }, { "dr6", s->dr[6] }, { "dr7", s->dr[7] }, { "tr", s->tr.sel }, { "ldtr", s->ldtr.sel },
-    };
+        { "eip", s->eip }, { "pc", s->eip }, { "eflags", x86_get_eflags(cpu) }, { "cr0", s->cr0 },
+        { "cr2", s->cr2 }, { "cr3", s->cr3 }, { "cr4", s->cr4 }, { "dr0", s->dr[0] }, { "dr1", s->dr[1] },
+        { "dr2", s->dr[2] }, { "dr3", s->dr[3] }, { "dr6", s->dr[6] }, { "dr7", s->dr[7] },
+        { "tr", s->tr.sel }, { "ldtr", s->ldtr.sel },
+};
 
     for (unsigned i = 0; i < 8; i++) {
         if (!strcmp(name, gpr_names[i]) || !strcmp(name, gpr_names[i] + 1)) {
@@ -62,9 +63,9 @@ bool cpu_get_register(Cpu *cpu, const char *name, u64 *value)
 static void flag_letters(u32 flags, char *out)
 {
     static const struct { u32 bit; char letter; } letters[] = {
-        { FLAG_OF, 'O' }, { FLAG_DF, 'D' }, { FLAG_IF, 'I' }, { FLAG_TF, 'T' }, { FLAG_SF, 'S' }, { FLAG_ZF, 'Z' },
-        { FLAG_AF, 'A' }, { FLAG_PF, 'P' }, { FLAG_CF, 'C' },
-    };
+        { FLAG_OF, 'O' }, { FLAG_DF, 'D' }, { FLAG_IF, 'I' }, { FLAG_TF, 'T' }, { FLAG_SF, 'S' },
+        { FLAG_ZF, 'Z' }, { FLAG_AF, 'A' }, { FLAG_PF, 'P' }, { FLAG_CF, 'C' },
+};
 
     for (unsigned i = 0; i < ARRAY_LEN(letters); i++)
         *out++ = flags & letters[i].bit ? letters[i].letter : '-';
@@ -75,8 +76,8 @@ static void print_seg(const char *name, const Seg *seg, PrintFn *print, void *op
 {
     char line[128];
 
-    snprintf(line, sizeof(line), "%-3s=%04x %08x %08x %04x DPL=%u%s", name, seg->sel, seg->base, seg->limit, seg->attr,
-             SEG_DPL(seg->attr), seg->attr & SEG_P ? "" : " not present");
+    snprintf(line, sizeof(line), "%-3s=%04x %08x %08x %04x DPL=%u%s", name, seg->sel, seg->base, seg->limit,
+             seg->attr, SEG_DPL(seg->attr), seg->attr & SEG_P ? "" : " not present");
     print(opaque, line);
 }
 
@@ -86,13 +87,16 @@ void cpu_info_registers(Cpu *cpu, PrintFn *print, void *opaque)
     const X86State *s = &cpu->s;
     char line[256], flags[16];
 
-    snprintf(line, sizeof(line), "EAX=%08x EBX=%08x ECX=%08x EDX=%08x", s->gpr[EAX], s->gpr[EBX], s->gpr[ECX], s->gpr[EDX]);
+    snprintf(line, sizeof(line), "EAX=%08x EBX=%08x ECX=%08x EDX=%08x", s->gpr[EAX], s->gpr[EBX], s->gpr[ECX],
+             s->gpr[EDX]);
     print(opaque, line);
-    snprintf(line, sizeof(line), "ESI=%08x EDI=%08x EBP=%08x ESP=%08x", s->gpr[ESI], s->gpr[EDI], s->gpr[EBP], s->gpr[ESP]);
+    snprintf(line, sizeof(line), "ESI=%08x EDI=%08x EBP=%08x ESP=%08x", s->gpr[ESI], s->gpr[EDI], s->gpr[EBP],
+             s->gpr[ESP]);
     print(opaque, line);
     flag_letters(s->eflags, flags);
-    snprintf(line, sizeof(line), "EIP=%08x EFL=%08x [%s] CPL=%u II=%u A20=%u SMM=%u HLT=%u%s", s->eip, x86_get_eflags(cpu),
-             flags, s->cpl, s->shadow ? 1 : 0, s->a20, s->smm, s->halted, in_v86(cpu) ? " V86" : "");
+    snprintf(line, sizeof(line), "EIP=%08x EFL=%08x [%s] CPL=%u II=%u A20=%u SMM=%u HLT=%u%s", s->eip,
+             x86_get_eflags(cpu), flags, s->cpl, s->shadow ? 1 : 0, s->a20, s->smm, s->halted,
+             in_v86(cpu) ? " V86" : "");
     print(opaque, line);
     for (unsigned i = 0; i < SEG_COUNT; i++)
         print_seg(upper[i], &s->seg[i], print, opaque);
@@ -104,11 +108,11 @@ void cpu_info_registers(Cpu *cpu, PrintFn *print, void *opaque)
     print(opaque, line);
     snprintf(line, sizeof(line), "CR0=%08x CR2=%08x CR3=%08x CR4=%08x", s->cr0, s->cr2, s->cr3, s->cr4);
     print(opaque, line);
-    snprintf(line, sizeof(line), "DR0=%08x DR1=%08x DR2=%08x DR3=%08x DR6=%08x DR7=%08x EFER=%08x", s->dr[0], s->dr[1],
-             s->dr[2], s->dr[3], s->dr[6], s->dr[7], (u32)s->efer);
+    snprintf(line, sizeof(line), "DR0=%08x DR1=%08x DR2=%08x DR3=%08x DR6=%08x DR7=%08x EFER=%08x", s->dr[0],
+             s->dr[1], s->dr[2], s->dr[3], s->dr[6], s->dr[7], (u32)s->efer);
     print(opaque, line);
-    snprintf(line, sizeof(line), "FCW=%04x FSW=%04x FTW=%02x MXCSR=%08x (when the CPU last stopped)", load16(s->fx),
-             load16(s->fx + 2), s->fx[4], load32(s->fx + 24));
+    snprintf(line, sizeof(line), "FCW=%04x FSW=%04x FTW=%02x MXCSR=%08x (when the CPU last stopped)",
+             load16(s->fx), load16(s->fx + 2), s->fx[4], load32(s->fx + 24));
     print(opaque, line);
 }
 
@@ -154,7 +158,8 @@ static void add_range(void *opaque, u32 linear, const PageInfo *info, bool end)
     if (r->start != r->next && (end || linear != r->next || memcmp(rights, r->rights, 3) != 0)) {
         char line[64];
 
-        snprintf(line, sizeof(line), "%08x-%08x %08x %s", (u32)r->start, (u32)r->next, (u32)(r->next - r->start), r->rights);
+        snprintf(line, sizeof(line), "%08x-%08x %08x %s", (u32)r->start, (u32)r->next,
+                 (u32)(r->next - r->start), r->rights);
         r->print(r->opaque, line);
         r->start = r->next = 0;
     }
@@ -185,13 +190,15 @@ void cpu_info_mem(Cpu *cpu, PrintFn *print, void *opaque)
 static void print_page(void *opaque, u32 linear, const PageInfo *info, bool end)
 {
     const Ranges *r = opaque;
+    const char *size;
     char line[96];
 
     if (end)
         return;
-    snprintf(line, sizeof(line), "%08x: %09llx %c%c%c%c%c %s", linear, (unsigned long long)info->phys, info->global ? 'G' : '-',
-             info->dirty ? 'D' : '-', info->user ? 'U' : '-', info->writable ? 'W' : '-', info->nx ? 'X' : '-',
-             info->page_bytes == PAGE_SIZE ? "4K" : info->page_bytes == 1u << 21 ? "2M" : "4M");
+    size = info->page_bytes == PAGE_SIZE ? "4K" : info->page_bytes == 1u << 21 ? "2M" : "4M";
+    snprintf(line, sizeof(line), "%08x: %09llx %c%c%c%c%c %s", linear, (unsigned long long)info->phys,
+             info->global ? 'G' : '-', info->dirty ? 'D' : '-', info->user ? 'U' : '-',
+             info->writable ? 'W' : '-', info->nx ? 'X' : '-', size);
     r->print(r->opaque, line);
 }
 

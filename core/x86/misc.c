@@ -1,9 +1,9 @@
 /*
- * Register and stack operands for C, and the instructions of user programs that are done in C: BCD, PUSHA/POPA, PUSHF/POPF, BOUND,
- * ARPL, ENTER, CMPXCHG8B, bit tests with a far-reaching index, RDTSC.
+ * Register and stack operands for C, and the instructions of user programs that are done in C: BCD,
+ * PUSHA/POPA, PUSHF/POPF, BOUND, ARPL, ENTER, CMPXCHG8B, bit tests with a far-reaching index, RDTSC.
  *
- * Source: Intel SDM vol. 2. Flags that the manual leaves undefined: OF after DAA/DAS and the flags of AAA/AAS are made as Intel's chips
- * make them, where that is known; others stay as they were.
+ * Source: Intel SDM vol. 2. Flags that the manual leaves undefined: OF after DAA/DAS and the flags of
+ * AAA/AAS are made as Intel's chips make them, where that is known; others stay as they were.
  */
 #include "system.h"
 

@@ -1,16 +1,19 @@
 /*
- * Model-specific registers of the P5 and P6 families: what firmware and systems read and write; every other number is #GP(0).
+ * Model-specific registers of the P5 and P6 families: what firmware and systems read and write; every other
+ * number is #GP(0).
  *
- * Source: Intel SDM vol. 4 (model-specific registers), vol. 3, chapter 11.11 (MTRRs), 11.12 (PAT), 15.3 (machine check).
- * Memory types have no effect here: MTRRs and PAT are kept and given back. No performance counter counts.
+ * Source: Intel SDM vol. 4 (model-specific registers), vol. 3, chapter 11.11 (MTRRs), 11.12 (PAT), 15.3
+ * (machine check). Memory types have no effect here: MTRRs and PAT are kept and given back. No performance
+ * counter counts.
  */
 #include "system.h"
 
 enum {
-    MSR_TSC = 0x10, MSR_PLATFORM_ID = 0x17, MSR_APIC_BASE = 0x1b, MSR_EBL_CR_POWERON = 0x2a, MSR_UPDATE_TRIGGER = 0x79,
-    MSR_BIOS_SIGN = 0x8b, MSR_MTRRCAP = 0xfe, MSR_BBL_CR_CTL3 = 0x11e, MSR_SYSENTER_CS = 0x174, MSR_SYSENTER_ESP = 0x175,
-    MSR_SYSENTER_EIP = 0x176, MSR_MCG_CAP = 0x179, MSR_MCG_STATUS = 0x17a, MSR_MCG_CTL = 0x17b, MSR_MISC_ENABLE = 0x1a0,
-    MSR_DEBUGCTL = 0x1d9, MSR_MTRR_VAR = 0x200, MSR_MTRR_FIX64K = 0x250, MSR_MTRR_FIX16K = 0x258, MSR_MTRR_FIX4K = 0x268,
+    MSR_TSC = 0x10, MSR_PLATFORM_ID = 0x17, MSR_APIC_BASE = 0x1b, MSR_EBL_CR_POWERON = 0x2a,
+    MSR_UPDATE_TRIGGER = 0x79, MSR_BIOS_SIGN = 0x8b, MSR_MTRRCAP = 0xfe, MSR_BBL_CR_CTL3 = 0x11e,
+    MSR_SYSENTER_CS = 0x174, MSR_SYSENTER_ESP = 0x175, MSR_SYSENTER_EIP = 0x176, MSR_MCG_CAP = 0x179,
+    MSR_MCG_STATUS = 0x17a, MSR_MCG_CTL = 0x17b, MSR_MISC_ENABLE = 0x1a0, MSR_DEBUGCTL = 0x1d9,
+    MSR_MTRR_VAR = 0x200, MSR_MTRR_FIX64K = 0x250, MSR_MTRR_FIX16K = 0x258, MSR_MTRR_FIX4K = 0x268,
     MSR_PAT = 0x277, MSR_MTRR_DEF = 0x2ff, MSR_MC0_CTL = 0x400,
 };
 #define MSR_EFER 0xc0000080u
@@ -99,7 +102,8 @@ static bool read_msr(Cpu *cpu, u32 msr, u64 *value)
     } else if (msr == MSR_EBL_CR_POWERON && p6) {
         *value = 0xc5800000;
     } else {
-        return (p6 && (msr == MSR_PLATFORM_ID || msr == MSR_BBL_CR_CTL3 || msr == MSR_DEBUGCTL)) || is_p5_check(cpu, msr);
+        return (p6 && (msr == MSR_PLATFORM_ID || msr == MSR_BBL_CR_CTL3 || msr == MSR_DEBUGCTL)) ||
+               is_p5_check(cpu, msr);
     }
     return true;
 }
@@ -127,7 +131,8 @@ static bool valid_plain(u32 msr, u64 value)
     if (msr == MSR_MTRR_DEF)
         return !(value & ~0xcffull) && valid_type(value & 0xff);
     if (msr >= MSR_MTRR_VAR && msr < MSR_MTRR_VAR + 2 * MTRR_PAIRS)
-        return msr & 1 ? !(value & 0xfffffff0000007ffull) : !(value & 0xfffffff000000f00ull) && valid_type(value & 0xff);
+        return msr & 1 ? !(value & 0xfffffff0000007ffull)
+                       : !(value & 0xfffffff000000f00ull) && valid_type(value & 0xff);
     if (msr >= MSR_MC0_CTL && msr < MSR_MC0_CTL + 4 * MC_BANKS && (msr & 3))
         return value == 0;
     return true;

@@ -1,8 +1,9 @@
 /*
  * Page walks: linear to physical, with rights, accessed and dirty bits.
  *
- * Source: Intel SDM vol. 3, chapter 4 (32-bit paging with PSE and PSE-36, PAE paging with execute-disable), section 4.7 (error
- * code). Not modelled: caches of upper-level entries; every walk reads all levels. Memory types (PCD, PWT, PAT) have no effect.
+ * Source: Intel SDM vol. 3, chapter 4 (32-bit paging with PSE and PSE-36, PAE paging with execute-disable),
+ * section 4.7 (error code). Not modelled: caches of upper-level entries; every walk reads all levels. Memory
+ * types (PCD, PWT, PAT) have no effect.
  */
 #include "system.h"
 
@@ -67,7 +68,10 @@ typedef struct {
     bool large;
 } Walk;
 
-/* A page table entry. Those who only look (the monitor holds the machine lock) see nothing but plain memory. */
+/*
+ * A page table entry. Those who only look (the monitor holds the machine lock) see nothing but plain
+ * memory.
+ */
 static u64 entry_read(Cpu *cpu, u64 phys, unsigned size, bool looking)
 {
     return looking && !mem_page(cpu->mem, phys & a20_mask(cpu)).direct_read ? 0 : phys_read(cpu, phys, size);
@@ -77,8 +81,8 @@ static u32 fault_code(const Cpu *cpu, int access, bool user, bool present, bool 
 {
     bool pae_nx = (cpu->s.cr4 & CR4_PAE) && (cpu->s.efer & EFER_NXE);
 
-    return (present ? PF_P : 0) | (access == ACC_WRITE ? PF_W : 0) | (user ? PF_U : 0) | (reserved ? PF_RSVD : 0) |
-           (access == ACC_EXEC && pae_nx ? PF_ID : 0);
+    return (present ? PF_P : 0) | (access == ACC_WRITE ? PF_W : 0) | (user ? PF_U : 0) |
+           (reserved ? PF_RSVD : 0) | (access == ACC_EXEC && pae_nx ? PF_ID : 0);
 }
 
 /* Writes back A of the levels used and, for a write, D of the last one. */
@@ -191,7 +195,9 @@ bool x86_walk(Cpu *cpu, u32 linear, int access, bool user, bool set_ad, PageInfo
 {
     bool ok = true;
 
-    *info = (PageInfo){ .phys = linear, .writable = true, .user = true, .dirty = true, .page_bytes = PAGE_SIZE };
+    *info = (PageInfo){
+        .phys = linear, .writable = true, .user = true, .dirty = true, .page_bytes = PAGE_SIZE
+    };
     if (cpu->s.cr0 & CR0_PG) {
         if (cpu->s.cr4 & CR4_PAE)
             ok = walk_pae(cpu, linear, access, user, set_ad, info, error);

@@ -6,22 +6,24 @@
  */
 #include "system.h"
 
-#define SAVE_SEG(reg) SAVE(X86State, reg.base), SAVE(X86State, reg.limit), SAVE(X86State, reg.sel), SAVE(X86State, reg.attr)
+#define SAVE_SEG(reg) \
+    SAVE(X86State, reg.base), SAVE(X86State, reg.limit), SAVE(X86State, reg.sel), SAVE(X86State, reg.attr)
 
 static const SaveField cpu_fields[] = {
-    SAVE(X86State, gpr), SAVE(X86State, eip), SAVE(X86State, eflags), SAVE(X86State, cr0), SAVE(X86State, cr2),
-    SAVE(X86State, cr3), SAVE(X86State, cr4), SAVE(X86State, dr),
-    SAVE_SEG(seg[ES]), SAVE_SEG(seg[CS]), SAVE_SEG(seg[SS]), SAVE_SEG(seg[DS]), SAVE_SEG(seg[FS]), SAVE_SEG(seg[GS]),
-    SAVE_SEG(ldtr), SAVE_SEG(tr),
-    SAVE(X86State, gdt_base), SAVE(X86State, gdt_limit), SAVE(X86State, idt_base), SAVE(X86State, idt_limit),
-    SAVE(X86State, sysenter_cs), SAVE(X86State, sysenter_esp), SAVE(X86State, sysenter_eip), SAVE(X86State, smbase),
+    SAVE(X86State, gpr), SAVE(X86State, eip), SAVE(X86State, eflags), SAVE(X86State, cr0),
+    SAVE(X86State, cr2), SAVE(X86State, cr3), SAVE(X86State, cr4), SAVE(X86State, dr), SAVE_SEG(seg[ES]),
+    SAVE_SEG(seg[CS]), SAVE_SEG(seg[SS]), SAVE_SEG(seg[DS]), SAVE_SEG(seg[FS]), SAVE_SEG(seg[GS]),
+    SAVE_SEG(ldtr), SAVE_SEG(tr), SAVE(X86State, gdt_base), SAVE(X86State, gdt_limit),
+    SAVE(X86State, idt_base), SAVE(X86State, idt_limit), SAVE(X86State, sysenter_cs),
+    SAVE(X86State, sysenter_esp), SAVE(X86State, sysenter_eip), SAVE(X86State, smbase),
     SAVE(X86State, pdpte), SAVE(X86State, efer), SAVE(X86State, pat), SAVE(X86State, mtrr_def),
-    SAVE(X86State, mtrr_fixed), SAVE(X86State, mtrr_var), SAVE(X86State, misc_enable), SAVE(X86State, mcg_status),
-    SAVE(X86State, mcg_ctl), SAVE(X86State, mc_bank), SAVE(X86State, bios_sign), SAVE(X86State, tsc_at_save),
-    SAVE(X86State, fx), SAVE(X86State, cpl), SAVE(X86State, shadow), SAVE(X86State, halted), SAVE(X86State, shutdown),
-    SAVE(X86State, smm), SAVE(X86State, nmi_masked), SAVE(X86State, nmi_pending), SAVE(X86State, smi_pending),
+    SAVE(X86State, mtrr_fixed), SAVE(X86State, mtrr_var), SAVE(X86State, misc_enable),
+    SAVE(X86State, mcg_status), SAVE(X86State, mcg_ctl), SAVE(X86State, mc_bank),
+    SAVE(X86State, bios_sign), SAVE(X86State, tsc_at_save), SAVE(X86State, fx), SAVE(X86State, cpl),
+    SAVE(X86State, shadow), SAVE(X86State, halted), SAVE(X86State, shutdown), SAVE(X86State, smm),
+    SAVE(X86State, nmi_masked), SAVE(X86State, nmi_pending), SAVE(X86State, smi_pending),
     SAVE(X86State, init_pending), SAVE(X86State, intr), SAVE(X86State, a20), SAVE(X86State, ferr),
-    SAVE(X86State, ignne), SAVE(X86State, pad), SAVE_END
+    SAVE(X86State, ignne), SAVE(X86State, pad), SAVE_END,
 };
 
 static void host_side_reset(Cpu *cpu)
@@ -147,7 +149,8 @@ enum { PIN_NMI, PIN_SMI, PIN_INIT };
 static void set_edge(void *opaque, int n, bool level)
 {
     Cpu *cpu = opaque;
-    u8 *latch = n == PIN_NMI ? &cpu->s.nmi_pending : n == PIN_SMI ? &cpu->s.smi_pending : &cpu->s.init_pending;
+    X86State *s = &cpu->s;
+    u8 *latch = n == PIN_NMI ? &s->nmi_pending : n == PIN_SMI ? &s->smi_pending : &s->init_pending;
     bool rises = level && !(cpu->pin_levels >> n & 1);
 
     cpu->pin_levels = (u8)((cpu->pin_levels & ~(1u << n)) | (level ? 1u << n : 0));
@@ -203,7 +206,8 @@ void cpu_connect_intack(Cpu *cpu, int (*ack)(void *opaque), void *opaque)
     cpu->intack_opaque = opaque;
 }
 
-void cpu_connect_apic(Cpu *cpu, u64 (*get_base)(void *opaque), void (*set_base)(void *opaque, u64 value), void *opaque)
+void cpu_connect_apic(Cpu *cpu, u64 (*get_base)(void *opaque), void (*set_base)(void *opaque, u64 value),
+                      void *opaque)
 {
     cpu->apic_get = get_base;
     cpu->apic_set = set_base;

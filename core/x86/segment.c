@@ -1,6 +1,6 @@
 /*
- * Segment registers and descriptors: loading with all checks, LAR/LSL/VERR/VERW, SLDT/STR/LLDT/LTR, and the mode bits that
- * translated code depends on.
+ * Segment registers and descriptors: loading with all checks, LAR/LSL/VERR/VERW, SLDT/STR/LLDT/LTR, and the
+ * mode bits that translated code depends on.
  *
  * Source: Intel SDM vol. 3, chapter 5 (protection), vol. 2 (MOV, POP, LDS, LAR, LSL, VERR, LLDT, LTR).
  */
@@ -15,7 +15,8 @@ static SegClass classify(const Cpu *cpu, int seg)
 
     if (!code && (s->attr & SEG_EC))
         return SEG_SLOW;
-    if (in_protected(cpu) && ((s->attr & (SEG_P | SEG_S | SEG_RW)) != (SEG_P | SEG_S | SEG_RW) || (code && seg != CS)))
+    if (in_protected(cpu) &&
+        ((s->attr & (SEG_P | SEG_S | SEG_RW)) != (SEG_P | SEG_S | SEG_RW) || (code && seg != CS)))
         return SEG_SLOW;
     if (s->limit < 15)
         return SEG_SLOW;
@@ -165,7 +166,8 @@ static void load_data(Cpu *cpu, int seg, u16 sel)
     desc_load(cpu, sel, &d, VEC_GP);
     if (!desc_s(&d) || (desc_is_code(&d) && !(desc_type(&d) & SEG_RW)))
         x86_raise_error(cpu, VEC_GP, sel & ~3);
-    if (!(desc_is_code(&d) && desc_conforming(&d)) && (desc_dpl(&d) < (sel & 3u) || desc_dpl(&d) < cpu->s.cpl))
+    if (!(desc_is_code(&d) && desc_conforming(&d)) &&
+        (desc_dpl(&d) < (sel & 3u) || desc_dpl(&d) < cpu->s.cpl))
         x86_raise_error(cpu, VEC_GP, sel & ~3);
     if (!desc_p(&d))
         x86_raise_error(cpu, VEC_NP, sel & ~3);

@@ -1,9 +1,10 @@
 /*
  * System management mode: entry, RSM, and the state save map.
  *
- * Source: Intel SDM vol. 3, chapter 34 (table 34-1: the 32-bit map, revision with SMBASE relocation). The map's reserved bytes hold what
- * the SDM leaves to the processor: descriptor caches, CR4, table limits; firmware may copy the whole map and restore it later.
- * Not modelled: I/O instruction restart, dual-monitor treatment. Auto-HALT restart is.
+ * Source: Intel SDM vol. 3, chapter 34 (table 34-1: the 32-bit map, revision with SMBASE relocation). The
+ * map's reserved bytes hold what the SDM leaves to the processor: descriptor caches, CR4, table limits;
+ * firmware may copy the whole map and restore it later. Not modelled: I/O instruction restart, dual-monitor
+ * treatment. Auto-HALT restart is.
  */
 #include "system.h"
 
@@ -12,7 +13,7 @@ enum {
     MAP_AUTO_HALT = 0x7f02, MAP_REVISION = 0x7efc, MAP_SMBASE = 0x7ef8,
     MAP_ES = 0x7fa8,            /* selectors ES CS SS DS FS GS LDTR TR, four bytes each */
     MAP_GPR = 0x7fd0,           /* EAX ECX EDX EBX ESP EBP ESI EDI */
-    MAP_HIDDEN = 0x7f30,        /* ours: base, limit, attributes of eight segment registers, 12 bytes each, ends at 7F90 */
+    MAP_HIDDEN = 0x7f30,        /* ours: base, limit, attributes of eight segments, 12 bytes each, to 7F90 */
     MAP_CPL = 0x7f08,           /* ours, as are some of words[] */
     REVISION = 0x00020000,
 };

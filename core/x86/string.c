@@ -1,10 +1,11 @@
 /*
  * String instructions: MOVS, CMPS, STOS, LODS, SCAS, INS, OUTS, with and without REP.
  *
- * Elements are done in runs that stay within a page of plain memory on each side; whatever else comes (MMIO, code pages, an element
- * across pages, segment limits) goes one element at a time through the checked accesses. ESI, EDI and ECX are true after every run, so a
- * fault restarts where it happened and an interrupt can come in between (X86_EXIT with s.eip at the instruction).
- * Source: Intel SDM vol. 2 (each instruction, REP).
+ * Elements are done in runs that stay within a page of plain memory on each side; whatever else comes (MMIO,
+ * code pages, an element across pages, segment limits) goes one element at a time through the checked
+ * accesses. ESI, EDI and ECX are true after every run, so a fault restarts where it happened and an
+ * interrupt can come in between (X86_EXIT with s.eip at the instruction). Source: Intel SDM vol. 2 (each
+ * instruction, REP).
  */
 #include "system.h"
 
@@ -77,7 +78,10 @@ static bool in_segment(const Cpu *cpu, int seg, u32 first, u32 bytes, int access
     return seg_ok(cpu, &cpu->s.seg[seg], first, bytes, access);
 }
 
-/* Host address of the element at the index register, and *n reduced to what may be done from there; NULL: one by one. */
+/*
+ * Host address of the element at the index register, and *n reduced to what may be done from there; NULL:
+ * one by one.
+ */
 static u8 *run_at(const Str *s, int seg, int reg, int access, u32 *n)
 {
     const Cpu *cpu = s->cpu;
@@ -97,12 +101,16 @@ static u8 *run_at(const Str *s, int seg, int reg, int access, u32 *n)
     }
     room = room < wrap ? room : wrap;
     *n = *n < room ? *n : room;
-    if (!*n || !in_segment(cpu, seg, s->down ? offset - ((*n - 1) << s->shift) : offset, *n << s->shift, access))
+    if (!*n ||
+        !in_segment(cpu, seg, s->down ? offset - ((*n - 1) << s->shift) : offset, *n << s->shift, access))
         return NULL;
     return (u8 *)(uintptr_t)(addend + linear);
 }
 
-static u32 load_elem(const u8 *p, unsigned size) { return size == 1 ? *p : size == 2 ? load16(p) : load32(p); }
+static u32 load_elem(const u8 *p, unsigned size)
+{
+    return size == 1 ? *p : size == 2 ? load16(p) : load32(p);
+}
 
 static void store_elem(u8 *p, u32 v, unsigned size)
 {
@@ -264,8 +272,8 @@ static bool goes_on(const Str *s, bool equal)
     return desc_rep(s->desc) == 2 ? equal : !equal;
 }
 
-/* Compares up to n elements until REP's condition ends it: returns how many were looked at; a and b are the last pair.
- * The accumulator takes the place of the first operand where pa is NULL. */
+/* Compares up to n elements until REP's condition ends it: returns how many were looked at; a and b are the
+ * last pair. The accumulator takes the place of the first operand where pa is NULL. */
 static u32 compare_run(const Str *s, const u8 *pa, const u8 *pb, u32 n, u32 *a, u32 *b)
 {
     u32 done = 0;

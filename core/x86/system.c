@@ -1,7 +1,9 @@
 /*
- * System instructions: control and debug registers, descriptor table registers, I/O ports, interrupt flag, HLT, INVLPG.
+ * System instructions: control and debug registers, descriptor table registers, I/O ports, interrupt flag,
+ * HLT, INVLPG.
  *
- * Source: Intel SDM vol. 3, 2.5 (control registers), 4.4.1 (PDPTEs), 17.2 (debug registers), vol. 1, 18.5 (I/O protection).
+ * Source: Intel SDM vol. 3, 2.5 (control registers), 4.4.1 (PDPTEs), 17.2 (debug registers), vol. 1, 18.5
+ * (I/O protection).
  */
 #include "system.h"
 
@@ -47,7 +49,8 @@ void x86_set_cr0(Cpu *cpu, u32 value)
 {
     u32 old = cpu->s.cr0, flush = CR0_PG | CR0_WP | CR0_PE;
 
-    value = (value & (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)) | CR0_ET;
+    value &= CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG;
+    value |= CR0_ET;
     if (((value & CR0_PG) && !(value & CR0_PE)) || ((value & CR0_NW) && !(value & CR0_CD)))
         x86_raise_error(cpu, VEC_GP, 0);
     if ((value & CR0_PG) && !(old & CR0_PG) && (cpu->s.cr4 & CR4_PAE) && !x86_load_pdptes(cpu, cpu->s.cr3))
@@ -71,8 +74,9 @@ void x86_set_cr3(Cpu *cpu, u32 value)
 static u32 cr4_known(const Cpu *cpu)
 {
     return (has(cpu, FEAT_VME) ? CR4_VME | CR4_PVI : 0) | (has(cpu, FEAT_TSC) ? CR4_TSD : 0) |
-           (has(cpu, FEAT_DE) ? CR4_DE : 0) | (has(cpu, FEAT_PSE) ? CR4_PSE : 0) | (has(cpu, FEAT_PAE) ? CR4_PAE : 0) |
-           (has(cpu, FEAT_MCE) ? CR4_MCE : 0) | (has(cpu, FEAT_PGE) ? CR4_PGE : 0) | (has(cpu, FEAT_MMX) ? CR4_PCE : 0) |
+           (has(cpu, FEAT_DE) ? CR4_DE : 0) | (has(cpu, FEAT_PSE) ? CR4_PSE : 0) |
+           (has(cpu, FEAT_PAE) ? CR4_PAE : 0) | (has(cpu, FEAT_MCE) ? CR4_MCE : 0) |
+           (has(cpu, FEAT_PGE) ? CR4_PGE : 0) | (has(cpu, FEAT_MMX) ? CR4_PCE : 0) |
            (has(cpu, FEAT_FXSR) ? CR4_OSFXSR : 0) | (has(cpu, FEAT_SSE) ? CR4_OSXMMEXCPT : 0);
 }
 
@@ -101,7 +105,9 @@ u32 HELPER helper_mov_cr(Cpu *cpu, u32 ea, u32 desc, u64 imm)
         x86_raise(cpu, VEC_UD);
     need_cpl0(cpu);
     if (desc_opcode(desc) == 0x20) {
-        cpu->s.gpr[desc_rm(desc)] = cr == 0 ? cpu->s.cr0 : cr == 2 ? cpu->s.cr2 : cr == 3 ? cpu->s.cr3 : cpu->s.cr4;
+        const X86State *s = &cpu->s;
+
+        cpu->s.gpr[desc_rm(desc)] = cr == 0 ? s->cr0 : cr == 2 ? s->cr2 : cr == 3 ? s->cr3 : s->cr4;
         return X86_NEXT;
     }
     switch (cr) {
@@ -188,7 +194,7 @@ static u32 load_msw(Cpu *cpu, u32 ea, u32 desc)
 
     need_cpl0(cpu);
     value = rm_read(cpu, ea, desc, 2) & 15;
-    x86_set_cr0(cpu, (cpu->s.cr0 & ~(CR0_MP | CR0_EM | CR0_TS)) | value);      /* PE can be set, not cleared */
+    x86_set_cr0(cpu, (cpu->s.cr0 & ~(CR0_MP | CR0_EM | CR0_TS)) | value); /* PE can be set, not cleared */
     return leave_next(cpu, desc);
 }
 
@@ -264,7 +270,10 @@ u32 HELPER helper_cli(Cpu *cpu, u32 ea, u32 desc, u64 imm)
     return X86_NEXT;
 }
 
-/* The one-instruction delay matters only if something waits to be taken now: what comes later is seen later anyway. */
+/*
+ * The one-instruction delay matters only if something waits to be taken now: what comes later is seen later
+ * anyway.
+ */
 u32 HELPER helper_sti(Cpu *cpu, u32 ea, u32 desc, u64 imm)
 {
     bool was = (cpu->s.eflags & FLAG_IF) != 0;

@@ -1,6 +1,7 @@
 /*
- * What the C side of the CPU (exception.c segment.c transfer.c task.c smm.c system.c string.c misc.c tlb.c paging.c access.c)
- * shares among its files: descriptors, stacks by segment, register operands, physical accesses.
+ * What the C side of the CPU (exception.c segment.c transfer.c task.c smm.c system.c string.c misc.c tlb.c
+ * paging.c access.c) shares among its files: descriptors, stacks by segment, register operands, physical
+ * accesses.
  */
 #ifndef X86_SYSTEM_H
 #define X86_SYSTEM_H
@@ -13,8 +14,8 @@ enum { DELIVER_NONE = -1, DELIVER_EXTERNAL = 256, DELIVER_SOFT = 257 };
 
 /* System segment types. */
 enum {
-    SYS_TSS16 = 1, SYS_LDT = 2, SYS_TSS16_BUSY = 3, SYS_CALL16 = 4, SYS_TASK_GATE = 5, SYS_INT16 = 6, SYS_TRAP16 = 7,
-    SYS_TSS32 = 9, SYS_TSS32_BUSY = 11, SYS_CALL32 = 12, SYS_INT32 = 14, SYS_TRAP32 = 15,
+    SYS_TSS16 = 1, SYS_LDT = 2, SYS_TSS16_BUSY = 3, SYS_CALL16 = 4, SYS_TASK_GATE = 5, SYS_INT16 = 6,
+    SYS_TRAP16 = 7, SYS_TSS32 = 9, SYS_TSS32_BUSY = 11, SYS_CALL32 = 12, SYS_INT32 = 14, SYS_TRAP32 = 15,
 };
 
 static inline bool in_v86(const Cpu *cpu) { return (cpu->s.eflags & FLAG_VM) != 0; }
@@ -43,7 +44,9 @@ u32 gpr_read(const Cpu *cpu, unsigned reg, unsigned size);
 void gpr_write(Cpu *cpu, unsigned reg, u32 value, unsigned size);
 u32 rm_read(Cpu *cpu, u32 ea, u32 desc, unsigned size);
 bool rm_write(Cpu *cpu, u32 ea, u32 desc, u32 value, unsigned size);    /* true: blocks died */
-/* The current stack: read or write relative to ESP with the stack's width; ESP itself moves by stack_add(). */
+/*
+ * The current stack: read or write relative to ESP with the stack's width; ESP itself moves by stack_add().
+ */
 u32 stack_read(Cpu *cpu, u32 offset, unsigned size);
 void stack_add(Cpu *cpu, s32 bytes);
 bool push(Cpu *cpu, u32 value, unsigned size);
@@ -64,7 +67,10 @@ static inline bool desc_is_writable_data(const Desc *d)
 {
     return desc_s(d) && !(desc_type(d) & SEG_CODE) && (desc_type(d) & SEG_RW);
 }
-static inline u32 desc_base(const Desc *d) { return d->lo >> 16 | (d->hi & 0xff) << 16 | (d->hi & 0xff000000u); }
+static inline u32 desc_base(const Desc *d)
+{
+    return d->lo >> 16 | (d->hi & 0xff) << 16 | (d->hi & 0xff000000u);
+}
 u32 desc_limit(const Desc *d);
 bool desc_fetch(Cpu *cpu, u16 sel, Desc *d);            /* false: outside its table. May raise #PF */
 void desc_load(Cpu *cpu, u16 sel, Desc *d, int vector); /* raises vector(sel) when null or outside */
@@ -89,7 +95,7 @@ void watch_io(Cpu *cpu, u32 port, unsigned size);
 /* A stack that is being built: pushes through any segment at a given privilege; raises #SS(error). */
 typedef struct { Seg ss; u32 esp; unsigned user; u32 error; bool died; } Stack;
 Stack stack_current(const Cpu *cpu);
-void stack_need(Cpu *cpu, const Stack *st, u32 bytes);  /* raises unless so many bytes can be pushed (limits only) */
+void stack_need(Cpu *cpu, const Stack *st, u32 bytes);  /* raises unless so much can be pushed: limits */
 void stack_push(Cpu *cpu, Stack *st, u32 value, unsigned size);
 void stack_commit(Cpu *cpu, const Stack *st);           /* ESP of the current stack */
 
@@ -101,11 +107,12 @@ static inline u64 a20_mask(const Cpu *cpu) { return cpu->s.a20 ? ~0ull : ~(1ull 
 bool page_written(Cpu *cpu, u32 page, u32 offset, u32 bytes);
 
 /* ---- tlb.c ---- */
-u8 *tlb_walk(Cpu *cpu, unsigned user, u32 linear, int access, u64 *phys);   /* tlb_fill() for a given privilege */
+/* tlb_fill() for a given privilege. */
+u8 *tlb_walk(Cpu *cpu, unsigned user, u32 linear, int access, u64 *phys);
 
 /*
- * For a store to a page with translated code, whose write entry is 0: its host address if the page was looked up lately and no code lies
- * in these bytes, else NULL.
+ * For a store to a page with translated code, whose write entry is 0: its host address if the page was
+ * looked up lately and no code lies in these bytes, else NULL.
  */
 u8 *tlb_beside_code(Cpu *cpu, unsigned user, u32 linear, unsigned size);
 
@@ -125,11 +132,12 @@ struct CpuModel {
     u32 cache[3];                       /* leaf 2: EAX, ECX, EDX */
 };
 enum {
-    FEAT_FPU = 1u << 0, FEAT_VME = 1u << 1, FEAT_DE = 1u << 2, FEAT_PSE = 1u << 3, FEAT_TSC = 1u << 4, FEAT_MSR = 1u << 5,
-    FEAT_PAE = 1u << 6, FEAT_MCE = 1u << 7, FEAT_CX8 = 1u << 8, FEAT_APIC = 1u << 9, FEAT_SEP = 1u << 11,
-    FEAT_MTRR = 1u << 12, FEAT_PGE = 1u << 13, FEAT_MCA = 1u << 14, FEAT_CMOV = 1u << 15, FEAT_PAT = 1u << 16,
-    FEAT_PSE36 = 1u << 17, FEAT_CLFLUSH = 1u << 19, FEAT_MMX = 1u << 23, FEAT_FXSR = 1u << 24, FEAT_SSE = 1u << 25,
-    FEAT_SSE2 = 1u << 26, FEAT_SS = 1u << 27,
+    FEAT_FPU = 1u << 0, FEAT_VME = 1u << 1, FEAT_DE = 1u << 2, FEAT_PSE = 1u << 3, FEAT_TSC = 1u << 4,
+    FEAT_MSR = 1u << 5, FEAT_PAE = 1u << 6, FEAT_MCE = 1u << 7, FEAT_CX8 = 1u << 8, FEAT_APIC = 1u << 9,
+    FEAT_SEP = 1u << 11, FEAT_MTRR = 1u << 12, FEAT_PGE = 1u << 13, FEAT_MCA = 1u << 14,
+    FEAT_CMOV = 1u << 15, FEAT_PAT = 1u << 16, FEAT_PSE36 = 1u << 17, FEAT_CLFLUSH = 1u << 19,
+    FEAT_MMX = 1u << 23, FEAT_FXSR = 1u << 24, FEAT_SSE = 1u << 25, FEAT_SSE2 = 1u << 26,
+    FEAT_SS = 1u << 27,
 };
 enum { FEAT2_SSE3 = 1u << 0, FEAT2_SSSE3 = 1u << 9, FEAT2_CX16 = 1u << 13, FEAT2_HYPERVISOR = 1u << 31 };
 enum { FEAT3_NX = 1u << 20 };

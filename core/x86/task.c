@@ -1,8 +1,9 @@
 /*
  * Hardware task switches: through a TSS or task gate by JMP, CALL, interrupts, and back by IRET with NT.
  *
- * Source: Intel SDM vol. 3, chapter 7. Order as there: the old state is saved, TR, CR3 and the registers are loaded; what fails after
- * that is the new task's fault. The new TSS is read whole before anything changes, so a page fault on it finds the old task.
+ * Source: Intel SDM vol. 3, chapter 7. Order as there: the old state is saved, TR, CR3 and the registers are
+ * loaded; what fails after that is the new task's fault. The new TSS is read whole before anything changes,
+ * so a page fault on it finds the old task.
  */
 #include "system.h"
 
@@ -68,7 +69,10 @@ static void set_busy(Cpu *cpu, u16 sel, bool busy)
     sys_write(cpu, d.addr + 5, d.hi >> 8 & 0xff, 1);
 }
 
-/* Of the new task: LDT, then SS, CS and the data segments; all faults here are #TS (or #NP, #SS) in the new task. */
+/*
+ * Of the new task: LDT, then SS, CS and the data segments; all faults here are #TS (or #NP, #SS) in the new
+ * task.
+ */
 static void load_ldt(Cpu *cpu, u16 sel)
 {
     Desc d;
@@ -103,7 +107,8 @@ static void load_data(Cpu *cpu, int seg, u16 sel)
     desc_load(cpu, sel, &d, VEC_TS);
     if (!desc_s(&d) || (desc_is_code(&d) && !(desc_type(&d) & SEG_RW)))
         x86_raise_error(cpu, VEC_TS, sel & ~3);
-    if (!(desc_is_code(&d) && desc_conforming(&d)) && (desc_dpl(&d) < (sel & 3u) || desc_dpl(&d) < cpu->s.cpl))
+    if (!(desc_is_code(&d) && desc_conforming(&d)) &&
+        (desc_dpl(&d) < (sel & 3u) || desc_dpl(&d) < cpu->s.cpl))
         x86_raise_error(cpu, VEC_TS, sel & ~3);
     if (!desc_p(&d))
         x86_raise_error(cpu, VEC_NP, sel & ~3);
@@ -140,7 +145,8 @@ static void load_registers(Cpu *cpu, const TaskState *t, int reason)
         cpu->s.seg[i] = (Seg){ .sel = t->seg[i] };
     cpu->s.eip = t->eip;
     x86_write_eflags(cpu, t->flags | (reason == TASK_CALL ? FLAG_NT : 0),
-                     FLAGS_ARITH | FLAG_TF | FLAG_IF | FLAG_DF | FLAG_IOPL | FLAG_NT | FLAG_RF | FLAG_VM | FLAG_AC | FLAG_ID);
+                     FLAGS_ARITH | FLAG_TF | FLAG_IF | FLAG_DF | FLAG_IOPL | FLAG_NT | FLAG_RF | FLAG_VM |
+                         FLAG_AC | FLAG_ID);
     x86_set_cpl(cpu, in_v86(cpu) ? 3 : t->seg[CS] & 3);
     cpu->s.cr0 |= CR0_TS;
     cpu->s.dr[7] &= ~0x155u;        /* local breakpoints are the old task's */

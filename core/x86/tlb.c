@@ -1,9 +1,10 @@
 /*
  * The flat translation tables: what translated code looks up, filled by page walks, emptied by flushes.
  *
- * Each privilege has its TlbSet. A list of the pages filled makes a flush cost what was used and not what could be. A write
- * entry is made only for a page of plain memory that is dirty in the page tables (or paging is off), holds no translated code
- * and has its PAGE_DIRTY flag set; the flag is set again when the entry goes, for a device that cleared it in between.
+ * Each privilege has its TlbSet. A list of the pages filled makes a flush cost what was used and not what
+ * could be. A write entry is made only for a page of plain memory that is dirty in the page tables (or
+ * paging is off), holds no translated code and has its PAGE_DIRTY flag set; the flag is set again when the
+ * entry goes, for a device that cleared it in between.
  */
 #include "../vm/host.h"
 
@@ -103,7 +104,8 @@ u8 *tlb_beside_code(Cpu *cpu, unsigned user, u32 linear, unsigned size)
         return NULL;
     page = cpu->code_page[i].page;
     granules = cpu->blocks->granules[page] >> (offset >> GRANULE_SHIFT);
-    if (!(cpu->page_flags[page] & PAGE_CODE) || (granules & ((2ull << ((last >> GRANULE_SHIFT) - (offset >> GRANULE_SHIFT))) - 1)))
+    if (!(cpu->page_flags[page] & PAGE_CODE) ||
+        (granules & ((2ull << ((last >> GRANULE_SHIFT) - (offset >> GRANULE_SHIFT))) - 1)))
         return NULL;            /* without PAGE_CODE the page wants its write entry back */
     mark_dirty(cpu, page);
     return (u8 *)(uintptr_t)(cpu->code_page[i].addend + linear);
@@ -165,7 +167,10 @@ void tlb_protect_code(Cpu *cpu, u32 arena_page)
     }
 }
 
-/* Puts the page on the list unless it is there already. A full list means a full flush: it can't happen often. */
+/*
+ * Puts the page on the list unless it is there already. A full list means a full flush: it can't happen
+ * often.
+ */
 static void remember(Cpu *cpu, unsigned user, u32 vpn, const PageInfo *info, u32 page)
 {
     const TlbSet *set = cpu->tlb_set[user];

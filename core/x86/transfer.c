@@ -1,8 +1,10 @@
 /*
- * Far transfers: JMP, CALL, RET, IRET, INT n, SYSENTER and SYSEXIT, with call gates, privilege changes and V86.
+ * Far transfers: JMP, CALL, RET, IRET, INT n, SYSENTER and SYSEXIT, with call gates, privilege changes and
+ * V86.
  *
  * Every check comes before the first change of a register, so a fault finds the instruction not begun.
- * Source: Intel SDM vol. 2 (each instruction's pseudo code), vol. 3, 5.8 (privilege and transfers), 20.2 (V86).
+ * Source: Intel SDM vol. 2 (each instruction's pseudo code), vol. 3, 5.8 (privilege and transfers), 20.2
+ * (V86).
  */
 #include "system.h"
 
@@ -293,7 +295,10 @@ static void check_return(Cpu *cpu, u16 sel, Desc *code, u32 eip)
         x86_raise_error(cpu, VEC_GP, 0);
 }
 
-/* To an outer level: its stack lies `at` bytes up on this one. release: bytes to drop from the outer stack, too. */
+/*
+ * To an outer level: its stack lies `at` bytes up on this one. release: bytes to drop from the outer stack,
+ * too.
+ */
 static void return_outer(Cpu *cpu, u16 sel, Desc *code, u32 eip, u32 at, unsigned size, u32 release)
 {
     u32 esp = stack_read(cpu, at, size), mask;
@@ -377,8 +382,9 @@ static void iret_to_v86(Cpu *cpu, u32 eip, u16 sel, u32 flags)
     for (unsigned i = 0; i < 5; i++)
         sels[i] = (u16)stack_read(cpu, 16 + 4 * i, 4);
     x86_set_cpl(cpu, 3);
-    x86_write_eflags(cpu, flags, FLAGS_ARITH | FLAG_TF | FLAG_IF | FLAG_DF | FLAG_IOPL | FLAG_NT | FLAG_RF | FLAG_VM |
-                                 FLAG_AC | FLAG_ID);
+    x86_write_eflags(cpu, flags,
+                     FLAGS_ARITH | FLAG_TF | FLAG_IF | FLAG_DF | FLAG_IOPL | FLAG_NT | FLAG_RF | FLAG_VM |
+                         FLAG_AC | FLAG_ID);
     cpu->s.seg[CS] = seg_real(cpu, CS, sel);
     for (unsigned i = 0; i < 5; i++)
         cpu->s.seg[order[i]] = seg_real(cpu, order[i], sels[i]);
