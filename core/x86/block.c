@@ -14,6 +14,7 @@
 #include <string.h>
 
 enum { GRANULE_SHIFT = 6 };
+_Static_assert(sizeof(JumpCacheEntry) == 1 << JUMP_CACHE_ENTRY_SHIFT, "translated code scales by it");
 
 static void *zeroed(u64 count, size_t size, Error *err, bool *ok)
 {

@@ -4,7 +4,7 @@
  * A block's key is (arena page, offset, EIP, context); a context is a number for (mode, CS base, CS limit). EIPs stand in the code as
  * immediates. Blocks, their exits and side tables lie in a bump arena beside the code; both are dropped whole when full.
  *
- * The jump cache is what translated code itself looks into at indirect jumps: indexed by the low 16 bits of EIP.
+ * The jump cache is what translated code itself looks into at indirect jumps: indexed by the low bits of EIP.
  */
 #ifndef X86_BLOCK_H
 #define X86_BLOCK_H
@@ -17,7 +17,8 @@ enum {
     BLOCK_MAX_CODE = 64 << 10,          /* no block's code is longer */
     BLOCK_MAX_INSNS = 64,
     BLOCK_MAX_EXITS = 24,
-    JUMP_CACHE_SIZE = 1 << 16,
+    JUMP_CACHE_SIZE = 1 << 14,
+    JUMP_CACHE_ENTRY_SHIFT = 5,
 };
 
 /* A direct jump out of a block. Not linked: `patch` leads to the stub. */
@@ -49,12 +50,12 @@ struct Block {
     FaultEntry *faults;
 };
 
-/* Read by translated code: the order and sizes are known to thunk.c. key: minus (context << 32 | eip). */
+/* Read by translated code. key: context << 32 | eip, 0: empty; page: arena page + 1, as in TlbSet.exec. */
 typedef struct {
-    u64 negative_key;
-    u32 linear_page;
-    u32 negative_page;                  /* minus (arena page + 1) */
+    u64 key;
+    u32 linear_page, page;
     u8 *code;
+    u64 pad;
 } JumpCacheEntry;
 
 enum {
@@ -65,7 +66,7 @@ enum {
 /* Thunks: the code between translated code and C, made once by thunk.c. */
 typedef struct {
     void (HELPER *enter)(Cpu *cpu, const u8 *code);
-    u8 *helper, *prepare, *commit, *indirect, *link, *exit, *host_fault;
+    u8 *helper, *prepare, *commit, *link, *exit, *host_fault;
 } Thunks;
 
 typedef struct { u32 mode, cs_base, cs_limit; u32 next; } Context;

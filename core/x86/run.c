@@ -75,7 +75,7 @@ void HELPER run_host_fault(Cpu *cpu)
 
 static bool cached(const Cpu *cpu, const JumpCacheEntry *j, u32 context, u32 eip)
 {
-    return j->negative_key == -((u64)context << 32 | eip) && cpu->tlb->exec[j->linear_page] + j->negative_page == 0;
+    return j->key == ((u64)context << 32 | eip) && cpu->tlb->exec[j->linear_page] == j->page;
 }
 
 /* The block for the CPU as it stands. Raises #GP beyond the limit, #PF. */
@@ -109,7 +109,7 @@ static Block *find_block(Cpu *cpu, u32 context)
         b = translate(cpu, page - 1, context);
     if (!b->unlinked)
         bc->jump_cache[eip & (JUMP_CACHE_SIZE - 1)] = (JumpCacheEntry){
-            -((u64)context << 32 | eip), linear >> PAGE_SHIFT, -(b->page + 1), b->code };
+            (u64)context << 32 | eip, linear >> PAGE_SHIFT, b->page + 1, b->code, 0 };
     return b;
 }
 

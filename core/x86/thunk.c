@@ -5,7 +5,6 @@
  *   helper      r8d ea, r9 imm, r10d desc, r11 function; s.eip is set
  *   prepare     r8d ea, r9d access word of run.c -> r9 host address; keeps r10
  *   commit      s.eip is where to go on if code died; else returns
- *   indirect    jump to EIP r10d: poll, jump cache, or the dispatcher
  *   link        r10 Exit: a direct jump that isn't linked
  *   exit        s.eip is set
  *   host_fault  the host's fault handler goes on here; s.eip is set, block cache knows the vector
@@ -184,41 +183,6 @@ static void make_exits(Code *c, BlockCache *bc, const u8 *leave)
     emit_jmp_to(c, leave);
 }
 
-/* Keeps every flag: only mov, lea, movzx and jrcxz. */
-static void make_indirect(Code *c, BlockCache *bc)
-{
-    u8 *slow[3];
-    bc->thunk.indirect = c->p;
-    emit_mov64(c, R11, RCX);
-    emit_load32(c, RCX, CPU_FIELD(attention));
-    slow[0] = emit_short(c, OP_JRCXZ);
-    u8 *to_slow = c->p;
-    emit_mov64(c, RCX, R11);
-    emit_store32(c, CPU_FIELD(s.eip), R10);
-    emit_jmp_to(c, bc->thunk.exit);
-    emit_here8(c, slow[0]);
-    emit_reg(c, 0, 0, 0x0fb7, R9, R10);                             /* movzx r9d, r10w */
-    emit_lea64(c, R9, (Mem){ R9, R9, 1, 0 });                       /* entries are 3 x 8 bytes */
-    emit_load64(c, R8, CPU_FIELD(scratch[SCRATCH_JUMP_CACHE]));
-    emit_lea64(c, R8, (Mem){ R8, R9, 3, 0 });
-    emit_load64(c, RCX, CPU_FIELD(scratch[SCRATCH_CONTEXT]));
-    emit_lea64(c, RCX, (Mem){ RCX, R10, 0, 0 });
-    emit_load64(c, R9, mem_base(R8, offsetof(JumpCacheEntry, negative_key)));
-    emit_lea64(c, RCX, (Mem){ RCX, R9, 0, 0 });
-    slow[1] = emit_short(c, OP_JRCXZ);
-    emit_jmp_to(c, to_slow);
-    emit_here8(c, slow[1]);
-    emit_load32(c, RCX, mem_base(R8, offsetof(JumpCacheEntry, linear_page)));
-    emit_load32(c, RCX, (Mem){ R14, RCX, 2, offsetof(TlbSet, exec) });
-    emit_load32(c, R9, mem_base(R8, offsetof(JumpCacheEntry, negative_page)));
-    emit_lea32(c, RCX, (Mem){ RCX, R9, 0, 0 });
-    slow[2] = emit_short(c, OP_JRCXZ);
-    emit_jmp_to(c, to_slow);
-    emit_here8(c, slow[2]);
-    emit_mov64(c, RCX, R11);
-    emit_mem(c, 0, 0, 0xff, 4, mem_base(R8, offsetof(JumpCacheEntry, code)));
-}
-
 void thunks_make(Cpu *cpu)
 {
     BlockCache *bc = cpu->blocks;
@@ -228,6 +192,5 @@ void thunks_make(Cpu *cpu)
     make_helper(&c, bc, leave);
     make_access(&c, bc, leave);
     make_exits(&c, bc, leave);
-    make_indirect(&c, bc);
     bc->code_next = c.p;
 }

@@ -220,6 +220,7 @@ static void begin(Tr *t, Cpu *cpu, u32 page, u32 context)
     t->linear_page = (t->cs_base + cpu->s.eip) >> PAGE_SHIFT;
     t->count = t->cold_count = t->exit_count = t->side_count = t->fault_count = 0;
     t->raise = NULL;
+    t->parked = false;
     b->eip = cpu->s.eip;
     b->context = context;
     b->page = page;
@@ -251,13 +252,49 @@ static bool falls_through(const Insn *n)
     }
 }
 
+static bool accesses_memory(const Insn *n)
+{
+    Action a = n->row->action;
+    return n->mem_size || a == A_PUSH || a == A_POP || a == A_LEAVE || a == A_XLAT;
+}
+
+/* Where a run of instructions that don't touch the (live) flags ends, if parking the flags around it pays; else first. */
+static unsigned end_of_run(const Tr *t, unsigned first)
+{
+    unsigned i = first;
+    bool pays = false;
+    if (!t->live[first])
+        return first;
+    for (; i < t->count && insn_in_run(&t->insn[i]); i++)
+        pays |= accesses_memory(&t->insn[i]);
+    if (i < t->count && insn_ends_run(&t->insn[i]))
+        return i + 1;
+    return pays ? i : first;
+}
+
+static void translate_all(Tr *t)
+{
+    for (unsigned i = 0; i < t->count; ) {
+        unsigned end = end_of_run(t, i);
+        t->parked = end > i;
+        if (t->parked)
+            emit_park(t);
+        else
+            end = i + 1;
+        for (; i < end; i++)
+            translate_insn(t, &t->insn[i], t->live[i]);
+        if (t->parked)
+            emit_unpark(t);
+        t->parked = false;
+    }
+}
+
 static Block *finish(Tr *t)
 {
     BlockCache *bc = t->cpu->blocks;
     Block *b = t->b;
     find_live_flags(t);
-    for (unsigned i = 0; i < t->count; i++)
-        translate_insn(t, &t->insn[i], t->live[i]);
+    translate_all(t);
     const Insn *last = &t->insn[t->count - 1];
     if (falls_through(last))
         emit_exit(t, last, last->eip + last->len);

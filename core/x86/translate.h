@@ -22,6 +22,7 @@ typedef struct {
     u8 seg, size, kind;     /* kind: 1 read, 2 write, 3 both */
     bool aligned;           /* 16-byte operand that must be aligned */
     bool flags_live;        /* guest flags must survive the check */
+    bool parked;            /* they are in r13: emit_access() copies Tr.parked */
     NextEip next;
     void (*body)(Tr *t, const Insn *n, Mem at);
 } Access;
@@ -45,6 +46,7 @@ struct Tr {
     u32 mode, cs_base, cs_limit;
     u32 linear_page;        /* of the block's first byte */
     X86Helper *raise;       /* the last instruction is one that only raises: by this helper */
+    bool parked;            /* guest flags are in r13 (and not in the host's flags) for a run of instructions */
     unsigned count;
     Insn insn[BLOCK_MAX_INSNS];
     u16 live[BLOCK_MAX_INSNS];      /* flags wanted after the instruction */
@@ -68,6 +70,10 @@ Block *translate_once(Cpu *cpu, u32 context);
 void translate_insn(Tr *t, const Insn *n, u16 live_after);
 void emit_access(Tr *t, Access a);
 void emit_cold(Tr *t);
+void emit_park(Tr *t);          /* guest flags to r13 ... */
+void emit_unpark(Tr *t);        /* ... and back */
+bool insn_in_run(const Insn *n);        /* neither uses nor changes flags, and can't fault on the host */
+bool insn_ends_run(const Insn *n);      /* the same, and leaves the block */
 void emit_helper(Tr *t, const Insn *n, X86Helper *fn);
 X86Helper *insn_helper(const InsnRow *row);
 

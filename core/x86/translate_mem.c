@@ -9,8 +9,9 @@
  *     test  r8b, size - 1; jnz unaligned comes back if it stays in the page
  *     op    [r9 + r8]
  *
- * The slow path is "prepare, do, commit" (access_prepare() in x86.h) and holds a second copy of the instruction. Where guest flags must
- * survive the check they wait in EAX, and EAX in r11. r13 is scratch on the unaligned path.
+ * The slow path is "prepare, do, commit" (access_prepare() in x86.h) and holds a second copy of the instruction.
+ * Where guest flags must survive the check they wait in EAX, and EAX in r11. Through a run of instructions that
+ * don't touch flags (the pops before a RET) they are parked in r13 once. Else r13 is scratch.
  */
 #include "run.h"
 #include "translate.h"
@@ -50,6 +51,20 @@ static void unpark_flags(Code *c)
     emit_mov64(c, RAX, R11);
 }
 
+void emit_park(Tr *t)
+{
+    park_flags(&t->c);
+    emit_mov64(&t->c, R13, RAX);
+    emit_mov64(&t->c, RAX, R11);
+}
+
+void emit_unpark(Tr *t)
+{
+    emit_mov64(&t->c, R11, RAX);
+    emit_mov64(&t->c, RAX, R13);
+    unpark_flags(&t->c);
+}
+
 static bool always_slow(const Tr *t, const Access *a)
 {
     if (t->mode & (MODE_AC | MODE_WATCH) || mode_seg_class(t->mode, a->seg) == SEG_SLOW)
@@ -69,17 +84,23 @@ static void check_segment(Tr *t, const Access *a, Cold *cold)
     emit_mem(&t->c, 0, 0, 0x03, R8, mem_cpu(offsetof(Cpu, s.seg) + a->seg * sizeof(Seg) + offsetof(Seg, base)));
 }
 
+/* Flags: the offset of r8 in its page against the last one where the access fits. */
+static void compare_page_offset(Code *c, unsigned scratch, u32 last)
+{
+    emit_mov32(c, scratch, R8);
+    emit_reg(c, 0, 0, 0x81, 4, scratch);                /* and */
+    emit32(c, PAGE_MASK);
+    emit_reg(c, 0, 0, 0x81, 7, scratch);                /* cmp */
+    emit32(c, last);
+}
+
 static void check_alignment(Tr *t, const Access *a, Cold *cold)
 {
     Code *c = &t->c;
     if (a->size == 1)
         return;
     if (a->size == 10) {
-        emit_mov32(c, R13, R8);
-        emit_reg(c, 0, 0, 0x81, 4, R13);                /* and r13d, 0xfff */
-        emit32(c, PAGE_MASK);
-        emit_reg(c, 0, 0, 0x81, 7, R13);                /* cmp r13d, the last good offset */
-        emit32(c, PAGE_SIZE - 10);
+        compare_page_offset(c, R13, PAGE_SIZE - 10);
         cold->to_slow[cold->slow_count++] = emit_jcc(c, CC_A);
         return;
     }
@@ -93,6 +114,9 @@ void emit_access(Tr *t, Access a)
     Code *c = &t->c;
     assert(t->cold_count < ARRAY_LEN(t->cold));
     Cold *cold = &t->cold[t->cold_count++];
+    a.parked = t->parked;
+    if (a.parked)
+        a.flags_live = false;
     *cold = (Cold){ .a = a };
     if (always_slow(t, &a)) {
         cold->a.flags_live = false;                     /* nothing was parked */
@@ -126,11 +150,7 @@ static void emit_one_cold(Tr *t, const Cold *cold)
     if (cold->to_unaligned) {
         emit_here32(c, cold->to_unaligned);
         if (!a->aligned) {
-            emit_mov32(c, R13, R8);
-            emit_reg(c, 0, 0, 0x81, 4, R13);
-            emit32(c, PAGE_MASK);
-            emit_reg(c, 0, 0, 0x81, 7, R13);
-            emit32(c, PAGE_SIZE - a->size);
+            compare_page_offset(c, a->parked ? R11 : R13, PAGE_SIZE - a->size);
             emit_jcc_to(c, CC_BE, cold->hot);
         }
     }
@@ -138,6 +158,8 @@ static void emit_one_cold(Tr *t, const Cold *cold)
         emit_here32(c, cold->to_slow[i]);
     if (a->flags_live)
         unpark_flags(c);
+    if (a->parked)
+        emit_unpark(t);
     emit_ea(t, a);
     emit_mov_imm32(c, R9, (u32)a->size << ACCESS_SIZE | (u32)a->kind << ACCESS_KIND | (u32)a->seg << ACCESS_SEG |
                           (u32)a->aligned << ACCESS_ALIGNED);
@@ -151,6 +173,8 @@ static void emit_one_cold(Tr *t, const Cold *cold)
             emit_store_imm32(c, CPU_FIELD(s.eip), a->next.eip);
         emit_call_to(c, thunk->commit);
     }
+    if (a->parked)
+        emit_park(t);
     emit_jmp_to(c, cold->resume);
 }
 

@@ -282,6 +282,9 @@ static void call(Tr *t, const Insn *n, bool flags_live)
 {
     u32 eip = jump_target(n);
     if (eip > t->cs_limit) {
+        if (t->parked)
+            emit_unpark(t);
+        t->parked = false;
         emit_helper(t, n, helper_gp);
         return;
     }
@@ -289,17 +292,46 @@ static void call(Tr *t, const Insn *n, bool flags_live)
     a.body = push_return_body;
     a.next.eip = eip;
     emit_access(t, a);
+    if (t->parked)
+        emit_unpark(t);
+    t->parked = false;
     emit_exit(t, n, eip);
 }
 
+/* Jumps to the EIP in r10, flags parked: poll, then the jump cache; what isn't there goes to the dispatcher. */
 static void to_r10(Tr *t)
 {
-    if (t->b->unlinked) {
-        emit_store32(&t->c, CPU_FIELD(s.eip), R10);
-        emit_jmp_to(&t->c, t->cpu->blocks->thunk.exit);
-    } else {
-        emit_jmp_to(&t->c, t->cpu->blocks->thunk.indirect);
+    Code *c = &t->c;
+    u8 *slow[3] = { NULL };
+    assert(t->parked);
+    t->parked = false;
+    if (!t->b->unlinked) {
+        emit_mem(c, 0, 0, 0x83, 7, CPU_FIELD(attention));           /* cmp attention, 0 */
+        emit8(c, 0);
+        slow[0] = emit_jcc(c, CC_NE);
+        emit_mov32(c, R9, R10);
+        emit_reg(c, 0, 0, 0x81, 4, R9);                             /* and r9d, size - 1 */
+        emit32(c, JUMP_CACHE_SIZE - 1);
+        emit_reg(c, 0, 0, 0xc1, 4, R9);                             /* shl r9d, log2 of an entry */
+        emit8(c, JUMP_CACHE_ENTRY_SHIFT);
+        emit_mem(c, 0, REX_W, 0x03, R9, CPU_FIELD(scratch[SCRATCH_JUMP_CACHE]));
+        emit_load64(c, R8, CPU_FIELD(scratch[SCRATCH_CONTEXT]));
+        emit_reg(c, 0, REX_W, 0x09, R10, R8);                       /* or r8, r10 */
+        emit_mem(c, 0, REX_W, 0x3b, R8, mem_base(R9, offsetof(JumpCacheEntry, key)));
+        slow[1] = emit_jcc(c, CC_NE);
+        emit_load32(c, R8, mem_base(R9, offsetof(JumpCacheEntry, linear_page)));
+        emit_load32(c, R8, (Mem){ R14, R8, 2, offsetof(TlbSet, exec) });
+        emit_mem(c, 0, 0, 0x3b, R8, mem_base(R9, offsetof(JumpCacheEntry, page)));
+        slow[2] = emit_jcc(c, CC_NE);
+        emit_unpark(t);
+        emit_mem(c, 0, 0, 0xff, 4, mem_base(R9, offsetof(JumpCacheEntry, code)));
     }
+    for (unsigned i = 0; i < ARRAY_LEN(slow); i++)
+        if (slow[i])
+            emit_here32(c, slow[i]);
+    emit_unpark(t);
+    emit_store32(c, CPU_FIELD(s.eip), R10);
+    emit_jmp_to(c, t->cpu->blocks->thunk.exit);
 }
 
 static void call_indirect(Tr *t, const Insn *n, bool flags_live)
@@ -419,6 +451,29 @@ static void xlat(Tr *t, const Insn *n, bool flags_live)
 {
     emit_access(t, (Access){ .n = n, .xlat = true, .wrap16 = !n->addr32, .seg = n->seg, .size = 1, .kind = 1,
                              .flags_live = flags_live, .body = xlat_body });
+}
+
+/* Rows that neither look at flags nor change them and can't fault on the host: flags may stay parked around them. */
+static bool keeps_out_of_flags(const Insn *n)
+{
+    return n->row && !n->row->read && !n->row->written && !n->row->undefined && !(n->row->props & P_HF);
+}
+
+bool insn_in_run(const Insn *n)
+{
+    if (!keeps_out_of_flags(n))
+        return false;
+    switch (n->row->action) {
+    case A_COPY: case A_NOP: case A_LEA: case A_MOFFS: case A_XLAT: case A_PUSH: case A_LEAVE: return true;
+    case A_POP: return !insn_is_mem(n);
+    default: return false;
+    }
+}
+
+bool insn_ends_run(const Insn *n)
+{
+    return keeps_out_of_flags(n) && (n->row->action == A_RET || n->row->action == A_CALL || n->row->action == A_CALLI ||
+                                     n->row->action == A_JMPI);
 }
 
 void translate_insn(Tr *t, const Insn *n, u16 live_after)
