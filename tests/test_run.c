@@ -15,11 +15,11 @@
  */
 #include "test.h"
 
-#include "../core/vm/host.h"
 #include "../core/vm/machine.h"
 #include "../core/x86/system.h"
 #include "host_posix.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -73,7 +73,7 @@ static void seed(u64 n)
 }
 
 /* Asks a CPU that has been at one program for 5 ms or more to stop. */
-static void watchdog(void *opaque)
+static void *watchdog(void *opaque)
 {
     u64 last = 0;
     int same = 0;
@@ -91,6 +91,7 @@ static void watchdog(void *opaque)
             abort();
         }
     }
+    return NULL;
 }
 
 /* ---- the program's machine ---- */
@@ -546,7 +547,7 @@ int main(void)
     Error err = { "" };
     Config cfg;
     MemRegion *region;
-    HostThread *dog;
+    pthread_t dog;
 
     host_posix_init();
     config_default(&cfg);
@@ -560,11 +561,11 @@ int main(void)
     CHECK_MSG(cpu && first_ram && start_ram, "%s", err.text);
     if (!cpu || !first_ram || !start_ram)
         return test_end();
-    dog = host_thread_start("watchdog", watchdog, NULL);
+    pthread_create(&dog, NULL, watchdog, NULL);
     compare_ways(first, rounds);
     survive(first, rounds);
     over = true;
-    host_thread_join(dog);
+    pthread_join(dog, NULL);
     free(first_ram);
     free(start_ram);
     return test_end();
