@@ -1,6 +1,6 @@
-# The demo that is shipped: a boot floppy that greets, shows the PC it runs on and a running clock, echoes the keyboard,
-# and switches the machine off. It needs a BIOS, VGA and nothing else; it also boots on a real PC.
-# The boot sector loads the sectors behind it to the same segment. All addresses are relative to the start (segment 07C0h).
+# The demo that is shipped: a boot floppy that greets, shows the PC it runs on and a running clock, echoes the
+# keyboard, and switches the machine off. It needs a BIOS, VGA and nothing else; it also boots on a real PC.
+# The boot sector loads the sectors behind it to the same segment. Addresses are relative to the start (07C0h:0).
 
     .code16
     .text
@@ -147,7 +147,7 @@ back:
     int $0x10
     jmp wait
 
-off:                                    # Advanced Power Management 1.2: connect, take the 1.2 rules, all devices off
+off:                                    # Advanced Power Management 1.2: connect, 1.2 rules, all devices off
     movw $0x5301, %ax
     xorw %bx, %bx
     int $0x15

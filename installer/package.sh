@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the portable zip and the installer from build/dist: build/qemu-win-VERSION.zip and build/qemu-win-VERSION-setup.exe.
+# Makes build/qemu-win-VERSION.zip, the portable zip, and build/qemu-win-VERSION-setup.exe from build/dist.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -33,7 +33,8 @@ target=()
 if [ "${OS:-}" != Windows_NT ]; then
     target=(-DTARGET=amd64-unicode)     # Wine without its 32-bit part runs nothing else
 fi
-makensis -V2 -NOCD "${target[@]}" -DVERSION="$version" -DFILES="$list" -DOUT="build/$name-setup.exe" installer/qemu-win.nsi
+makensis -V2 -NOCD "${target[@]}" -DVERSION="$version" -DFILES="$list" -DOUT="build/$name-setup.exe" \
+    installer/qemu-win.nsi
 
 rm -rf "build/obj/$name" "build/$name.zip"
 cp -r build/dist "build/obj/$name"

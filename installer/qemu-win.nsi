@@ -1,6 +1,6 @@
 ; The installer: per user, no administrator's rights. Silent: setup.exe /S /D=C:\folder
 ; makensis -DVERSION=0.1.0 -DFILES=build/obj/files.nsh -DOUT=build/setup.exe [-DTARGET=amd64-unicode]
-; files.nsh, made by the build, holds the macros INSTALL_FILES and REMOVE_FILES: exactly what is in build/dist.
+; files.nsh, made by package.sh, holds the macros INSTALL_FILES and REMOVE_FILES: just what is in build/dist.
 
 !ifdef TARGET
 Target ${TARGET}
@@ -46,7 +46,7 @@ Section
     WriteRegDWORD HKCU "${UNINSTALL_KEY}" "NoRepair" 1
 SectionEnd
 
-; Removes what was installed and nothing else: disk images that somebody keeps in the folder stay, and so does the folder then.
+; Removes what was installed and nothing else: disk images that somebody keeps in the folder stay.
 Section "Uninstall"
     SetShellVarContext current
     !insertmacro REMOVE_FILES

@@ -15,7 +15,8 @@ done
 cp "$(dirname "$dir")/doc/seabios/copyright" "$DEPS/licences/SeaBIOS.txt"
 
 # zlib is linked into the program; its licence travels with it.
-for file in /usr/share/doc/libz-mingw-w64-dev/copyright "${MINGW_PREFIX:-/mingw64}"/share/licenses/zlib/LICENSE; do
+for file in /usr/share/doc/libz-mingw-w64-dev/copyright \
+    "${MINGW_PREFIX:-/mingw64}"/share/licenses/zlib/LICENSE; do
     if [ -e "$file" ]; then
         cp "$file" "$DEPS/licences/zlib.txt"
     fi

@@ -18,8 +18,8 @@ cp "$root/boot/vmlinuz-${kernel#linux-image-}" "$out/vmlinuz"
 setup=$TOP/setup
 python3 "$setup/pack_initramfs.py" "$out/initrd.gz" "$root/bin/busybox" "$root/lib/modules" \
     /init="$setup/guest-init" /etc/profile="$setup/guest-profile" /bin/check="$setup/guest-check" \
-    ata_piix sd_mod sr_mod isofs vfat nls_cp437 nls_iso8859-1 nls_ascii ext4 crc32c_generic floppy psmouse evdev \
-    parport_pc lp ne2k-pci 8139too e1000 pcnet32
+    ata_piix sd_mod sr_mod isofs vfat nls_cp437 nls_iso8859-1 nls_ascii ext4 crc32c_generic floppy \
+    psmouse evdev parport_pc lp ne2k-pci 8139too e1000 pcnet32
 cp "$root/boot/memtest86+ia32.bin" "$out/memtest86+.bin"
 cp "$root/usr/lib/memtest86+/memtest86+ia32.iso" "$out/memtest86+.iso"
 cp "$root/usr/lib/grub-rescue/grub-rescue-floppy.img" "$out/grub-floppy.img"

@@ -1,7 +1,7 @@
 # Shared by the set-up scripts (sourced by bash): messages, root rights, the cache, and an apt of our own.
 #
-# The apt of our own has its lists and packages under build/deps/apt. It knows source packages and the i386 architecture,
-# neither of which we then have to add to the system's configuration. Its mirrors and keys are the system's.
+# The apt of our own has its lists and packages under build/deps/apt. It knows source packages and the i386
+# architecture, which the system then need not know. Its mirrors and keys are the system's.
 
 set -eu
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -41,7 +41,7 @@ apt_options=(
     -o Acquire::Retries=3 -o Debug::NoLocking=1
 )
 
-# Makes our own apt ready: sources of every suite; i386 packages of the release itself, which is enough for test guests.
+# Makes our own apt ready: sources of every suite, and i386 packages of the release itself.
 apt_prepare() {
     if [ -e "$APT/ready" ]; then
         return
@@ -93,7 +93,13 @@ list_field() {
         mv "$list.part" "$list"
     fi
     awk -v name="$name" -v field="$2:" 'BEGIN { RS = ""; FS = "\n" }
-        $1 == "Package: " name { for (i = 2; i <= NF; i++) if (index($i, field) == 1) { print substr($i, length(field) + 2); exit } }' "$list"
+        $1 == "Package: " name {
+            for (i = 2; i <= NF; i++)
+                if (index($i, field) == 1) {
+                    print substr($i, length(field) + 2)
+                    exit
+                }
+        }' "$list"
 }
 
 have_apt() { command -v apt-get >/dev/null; }
@@ -120,7 +126,7 @@ download_deb() {
     fi
 }
 
-# unpack_deb PACKAGE[:ARCH] DIRECTORY: downloads a package (cached) and unpacks its files; nothing is installed.
+# unpack_deb PACKAGE[:ARCH] DIRECTORY: downloads a package (cached) and unpacks it; nothing is installed.
 unpack_deb() {
     local package=$1 dir=$2 version file
     version=$(package_field "$package" Version)

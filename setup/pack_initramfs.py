@@ -3,9 +3,9 @@
 
     pack_initramfs.py OUT.gz BUSYBOX MODULE_TREE [PATH_IN_GUEST=FILE]... [MODULE]...
 
-The archive is a cpio of the "newc" kind (Linux: Documentation/driver-api/early-userspace/buffer-format.rst), written here
-and not by cpio so that device nodes need no root rights and the same bytes come out on every machine. The modules that
-the named ones need are added; modules.dep and modules.alias, which modprobe reads, come from the modules' own .modinfo.
+The archive is a cpio of the "newc" kind (Linux: Documentation/driver-api/early-userspace/buffer-format.rst), written
+here and not by cpio so that device nodes need no root rights and the same bytes come out on every machine. The modules
+that the named ones need are added; modules.dep and modules.alias, which modprobe reads, come from their own .modinfo.
 """
 import gzip
 import os
@@ -45,9 +45,9 @@ def modinfo(data):
     """The key=value strings of a module's .modinfo section: the NUL-terminated strings around "vermagic="."""
     middle = data.index(b"\0vermagic=")
     start, end = middle, middle
-    while b"=" in data[data.rindex(b"\0", 0, start) + 1:start]:
+    while b"=" in data[data.rindex(b"\0", 0, start) + 1 : start]:
         start = data.rindex(b"\0", 0, start)
-    strings = data[start + 1:data.index(b"\0" * 8, end)].split(b"\0")
+    strings = data[start + 1 : data.index(b"\0" * 8, end)].split(b"\0")
     return [s.decode("latin-1").partition("=")[::2] for s in strings if b"=" in s]
 
 
@@ -68,7 +68,9 @@ def find_modules(tree, wanted):
         with open(paths[name], "rb") as f:
             content = f.read()
         info = modinfo(content)
-        depends = [d.replace("-", "_") for key, value in info if key == "depends" for d in value.split(",") if d]
+        depends = [
+            d.replace("-", "_") for key, value in info if key == "depends" for d in value.split(",") if d
+        ]
         found[name] = (os.path.relpath(paths[name], tree), content, info, depends)
         queue += depends
     return found

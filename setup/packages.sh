@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the build and the tests need from the system's own package manager. What is there already is left alone.
+# Installs what the build and the tests need from the system's package manager. What is there is left alone.
 . "$(dirname "$0")/lib.sh"
 
 debian=(
@@ -23,7 +23,7 @@ else
         fi
     done
     if [ ${#missing[@]} -gt 0 ]; then
-        command -v apt-get >/dev/null || die "this is neither Debian nor MSYS2; install by hand: ${missing[*]}"
+        have_apt || die "this is neither Debian nor MSYS2; install by hand: ${missing[*]}"
         say "installing with apt: ${missing[*]}"
         quietly apt-system-update as_root apt-get update
         quietly apt-install as_root env DEBIAN_FRONTEND=noninteractive \

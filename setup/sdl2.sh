@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds SDL2 for Windows as a static library from Debian's source package into build/deps/{include,lib}.
 # What we do not use is left out: joysticks, haptics, sensors, 3D back ends that Windows does not have.
-# The result is kept in the cache, named by its version, so that the next clean checkout on this machine has it at once.
+# The result is kept in the cache, named by its version: the next clean checkout here has it at once.
 # In an MSYS2 shell the library that pacman installed is taken.
 . "$(dirname "$0")/lib.sh"
 
@@ -22,14 +22,15 @@ if [ ! -e "$kept/lib/libSDL2.a" ]; then
     work=$DEPS/sdl2-build
     rm -rf "$work"
     mkdir -p "$work"
-    (cd "$work" && quietly sdl2-source own_apt apt-get source --download-only --only-source "libsdl2=$version")
+    cd "$work"
+    quietly sdl2-source own_apt apt-get source --download-only --only-source "libsdl2=$version"
     quietly sdl2-unpack dpkg-source --no-check -x "$work"/libsdl2_*.dsc "$work/src"
     say "building SDL2 $version for Windows (some minutes, once on this machine)"
     mkdir -p "$work/obj"
     cd "$work/obj"
     quietly sdl2-configure ../src/configure --host=x86_64-w64-mingw32 --prefix="$work/out" \
-        --disable-shared --enable-static --disable-joystick --disable-haptic --disable-sensor --disable-hidapi \
-        --disable-video-opengles --disable-video-vulkan --disable-diskaudio \
+        --disable-shared --enable-static --disable-joystick --disable-haptic --disable-sensor \
+        --disable-hidapi --disable-video-opengles --disable-video-vulkan --disable-diskaudio \
         CFLAGS="-O2 -ffunction-sections -fdata-sections"
     quietly sdl2-make nice make -j"$(nproc)" V=0
     quietly sdl2-install make install-hdrs install-lib

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Measures and prints figures; nothing here passes or fails. Figures that were measured stand in docs/performance.md.
+"""Measures and prints figures; nothing here passes or fails. What was measured stands in docs/performance.md.
 
     bench.py --qemu PROGRAM [boot] [idle] [clock]        all of them if none is named
 
-boot   Linux to its first userspace line, side by side with the packaged qemu-system-i386 where that is installed
+boot   Linux to its first userspace line, beside the packaged qemu-system-i386 where that is installed
 idle   CPU time of an idle guest at its shell prompt
 clock  how far the guest's clocks are from the host's after a minute in which the guest computes
 """
@@ -15,7 +15,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from guests.linux import kernel, shell      # noqa: E402
+from guests.linux import kernel, shell  # noqa: E402
 from lib.guest import Failure, Guest, Host  # noqa: E402
 
 FIRST_LINE = "qemu-win guest: userspace is up"
@@ -23,14 +23,16 @@ FIRST_LINE = "qemu-win guest: userspace is up"
 
 def boot(hosts, runs):
     times = {host.program: [] for host in hosts}
-    for _ in range(runs):                                       # in turn, so that a disturbance meets all of them
+    for _ in range(runs):  # in turn, so that a disturbance meets all of them
         for host in hosts:
             start = time.monotonic()
             with Guest(host, kernel(host, "console=ttyS0")) as guest:
                 guest.wait_serial(FIRST_LINE, 120)
                 times[host.program].append(time.monotonic() - start)
     for name, seconds in times.items():
-        print(f"boot: {os.path.basename(name)}: {min(seconds):.2f} s at best, {statistics.median(seconds):.2f} s median of {runs}")
+        print(
+            f"boot: {os.path.basename(name)}: {min(seconds):.2f} s at best, {statistics.median(seconds):.2f} s the median"
+        )
     if len(hosts) == 2:
         ours, theirs = (min(times[host.program]) for host in hosts)
         print(f"boot: {ours / theirs:.2f} of the time of {os.path.basename(hosts[1].program)}")
@@ -52,13 +54,13 @@ def idle(host, seconds):
         time.sleep(5)
         before, start = cpu_seconds(guest.process.pid), time.monotonic()
         time.sleep(seconds)
-        used = cpu_seconds(guest.process.pid) - before
-        print(f"idle: {100 * used / (time.monotonic() - start):.2f} % of one core at the shell prompt, over {seconds} s")
+        used = (cpu_seconds(guest.process.pid) - before) / (time.monotonic() - start)
+        print(f"idle: {100 * used:.2f} % of one core at the shell prompt, over {seconds} s")
         guest.quit()
 
 
 def clock(host, seconds):
-    for source in ("tsc", "acpi_pm", "jiffies"):                # jiffies: the PIT's interrupts, counted
+    for source in ("tsc", "acpi_pm", "jiffies"):  # jiffies: the PIT's interrupts, counted
         append = f"console=ttyS0 quiet clocksource={source} tsc=reliable"
         if source == "jiffies":
             append += " nolapic highres=off nohz=off"
@@ -71,10 +73,21 @@ def clock(host, seconds):
                 time.sleep(wait)
                 text = shell(guest, "cat /proc/uptime", 20)
                 now = time.monotonic()
-                marks.append((now, float(next(line for line in text.splitlines() if line[:1].isdigit()).split()[0])))
+                marks.append(
+                    (now, float(next(line for line in text.splitlines() if line[:1].isdigit()).split()[0]))
+                )
             host_time, guest_time = marks[1][0] - marks[0][0], marks[1][1] - marks[0][1]
-            name = next((line for line in used.splitlines() if line in ("tsc", "acpi_pm", "jiffies", "refined-jiffies")), "?")
-            print(f"clock: {name}: {100 * (guest_time / host_time - 1):+.3f} % after {host_time:.0f} s of computing")
+            name = next(
+                (
+                    line
+                    for line in used.splitlines()
+                    if line in ("tsc", "acpi_pm", "jiffies", "refined-jiffies")
+                ),
+                "?",
+            )
+            print(
+                f"clock: {name}: {100 * (guest_time / host_time - 1):+.3f} % after {host_time:.0f} s of computing"
+            )
             if source == "tsc":
                 rtc(guest, seconds)
             guest.quit()
@@ -82,7 +95,8 @@ def clock(host, seconds):
 
 def rtc(guest, seconds):
     """From one change of the RTC's second to another."""
-    edge = "a=$(cat /sys/class/rtc/rtc0/since_epoch); while b=$(cat /sys/class/rtc/rtc0/since_epoch); [ $a = $b ]; do :; done; echo at $b"
+    read = "$(cat /sys/class/rtc/rtc0/since_epoch)"
+    edge = f"a={read}; while b={read}; [ $a = $b ]; do :; done; echo at $b"
     marks = []
     for wait in (0, seconds):
         time.sleep(wait)

@@ -3,7 +3,7 @@
 
     run_tests.py --qemu PROGRAM [--only PART]... [--unit FILE]... [--wine-unit FILE]...
 
---qemu: build/dist/qemu.exe, build/native/qemu-native, or the packaged qemu-system-i386, which shows that the tests are right.
+--qemu: build/dist/qemu.exe, build/native/qemu-native, or the packaged qemu-system-i386, on which the tests can be tried.
 --only: only tests whose name contains PART; names are printed as "unit/test_pit", "guests/linux/serial", ...
 """
 import argparse
@@ -17,20 +17,40 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib.guest import SLOWNESS, TOP, Host, indent, run_parallel     # noqa: E402
+from lib.guest import SLOWNESS, TOP, Host, indent, run_parallel  # noqa: E402
 
-GUEST_MODULES = ("errors", "power", "linux", "memtest", "grub", "freedos", "mikeos", "bootos", "floppinux", "window",
-                 "installer")
+GUEST_MODULES = (
+    "errors",
+    "power",
+    "linux",
+    "memtest",
+    "grub",
+    "freedos",
+    "mikeos",
+    "bootos",
+    "floppinux",
+    "window",
+    "installer",
+)
 SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed$", re.M)
 
 
 def program_test(command, environment, seconds):
     """A test that is a program of its own and ends with its own summary."""
+
     def run(t):
-        with tempfile.TemporaryFile() as output:        # a file: nobody waits for whom inherited a pipe
+        with tempfile.TemporaryFile() as output:  # a file: nobody waits for whom inherited a pipe
             try:
-                done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=TOP,
-                                      timeout=seconds * SLOWNESS, stdin=subprocess.DEVNULL, check=False)
+                done = subprocess.run(
+                    command,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    cwd=TOP,
+                    timeout=seconds * SLOWNESS,
+                    stdin=subprocess.DEVNULL,
+                    check=False,
+                )
                 code = done.returncode
             except subprocess.TimeoutExpired:
                 code = None
@@ -49,6 +69,7 @@ def program_test(command, environment, seconds):
             t.lines.append(indent(text[-4000:]))
             if not t.failed:
                 t.fail(f"all its checks passed, but its exit code is {code}")
+
     return run
 
 
@@ -71,19 +92,28 @@ def main():
     parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1))
     options = parser.parse_args()
     start = time.monotonic()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))       # so that finish() ends what was started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that finish() ends what was started
 
     sanitizers = dict(os.environ, ASAN_OPTIONS="detect_leaks=1", UBSAN_OPTIONS="print_stacktrace=1")
     host = Host(options.qemu or "qemu-system-i386")
     tests = [("includes", program_test([os.path.join(TOP, "tests", "check_includes.sh")], None, 30))]
     for name in options.unit:
-        tests.append(("unit/" + os.path.basename(name), program_test([os.path.abspath(name)], sanitizers, 120)))
+        tests.append(
+            ("unit/" + os.path.basename(name), program_test([os.path.abspath(name)], sanitizers, 120))
+        )
     wine = ["wine"] if host.wine else []
     for name in options.wine_unit:
-        tests.append(("windows/" + os.path.basename(name), program_test(wine + [os.path.abspath(name)], host.environment, 120)))
+        tests.append(
+            (
+                "windows/" + os.path.basename(name),
+                program_test(wine + [os.path.abspath(name)], host.environment, 120),
+            )
+        )
     if options.qemu:
         tests += guest_tests(host)
-    tests = [(name, run) for name, run in tests if not options.only or any(part in name for part in options.only)]
+    tests = [
+        (name, run) for name, run in tests if not options.only or any(part in name for part in options.only)
+    ]
 
     passed = failed = 0
     try:

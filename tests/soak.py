@@ -3,8 +3,8 @@
 
     soak.py --qemu PROGRAM [--minutes N] [--unit FILE]...
 
-- Linux computes checksums, forks and writes its disk over and over; every result must be the same, and the emulator's
-  memory and open handles must not grow after the first rounds.
+- Linux computes checksums, forks and writes its disk over and over; every result must be the same, and the
+  emulator's memory and open handles must not grow after the first rounds.
 - memtest86+ makes a full pass without an error.
 - The machine is reset hundreds of times.
 - The unit tests run again and again.
@@ -16,10 +16,10 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from guests.linux import GUESTS, kernel, shell                  # noqa: E402
-from guests.power import ACTIONS                                # noqa: E402
-from lib.guest import SLOWNESS, Guest, Host, run_parallel       # noqa: E402
-from run_tests import program_test                              # noqa: E402
+from guests.linux import GUESTS, kernel, shell  # noqa: E402
+from guests.power import ACTIONS  # noqa: E402
+from lib.guest import SLOWNESS, Guest, Host, run_parallel  # noqa: E402
+from run_tests import program_test  # noqa: E402
 
 
 def memory_and_handles(pid):
@@ -33,14 +33,20 @@ def memory_and_handles(pid):
 
 
 def linux_rounds(t, host, seconds):
-    with Guest(host, kernel(host, "console=ttyS0 quiet") + ["-hda", "disk.img"], files={"disk.img": bytes(64 << 20)}) as guest:
+    with Guest(
+        host, kernel(host, "console=ttyS0 quiet") + ["-hda", "disk.img"], files={"disk.img": bytes(64 << 20)}
+    ) as guest:
         guest.wait_serial("guest:/root#", 120)
         shell(guest, "modprobe -a ata_piix sd_mod; sleep 2", 60)
         end = time.monotonic() + seconds
         rounds, sums, first = 0, set(), None
         while time.monotonic() < end:
-            text = shell(guest, "seq 200000 >/tmp/a; cat /tmp/a >/dev/sda; sync; echo 3 >/proc/sys/vm/drop_caches;"
-                         " head -c 1288895 /dev/sda | md5sum; for i in $(seq 200); do (exit 0); done", 300)
+            text = shell(
+                guest,
+                "seq 200000 >/tmp/a; cat /tmp/a >/dev/sda; sync; echo 3 >/proc/sys/vm/drop_caches;"
+                " head -c 1288895 /dev/sda | md5sum; for i in $(seq 200); do (exit 0); done",
+                300,
+            )
             sums.add(re.search("[0-9a-f]{32}", text)[0])
             rounds += 1
             if rounds == 5:
@@ -58,7 +64,11 @@ def memtest_pass(t, host, seconds):
     arguments = ["-m", "32", "-kernel", host.path(os.path.join(GUESTS, "memtest86+.bin"))]
     with Guest(host, arguments, serial=False) as guest:
         shown = guest.wait_screen(r"Pass: +[1-9]|Errors: *[1-9]", seconds)
-        t.check(re.search(r"Pass: +[1-9]", shown) and re.search(r"Errors: 0\b", shown), "a full pass without an error", shown)
+        t.check(
+            re.search(r"Pass: +[1-9]", shown) and re.search(r"Errors: 0\b", shown),
+            "a full pass without an error",
+            shown,
+        )
         guest.quit()
 
 
@@ -86,8 +96,13 @@ def main():
         ("soak/resets", lambda t: many_resets(t, host, 300)),
     ]
     for turn in range(5):
-        tests += [(f"soak/{os.path.basename(name)}/{turn + 1}", program_test([os.path.abspath(name)], None, 120 * SLOWNESS))
-                  for name in options.unit]
+        tests += [
+            (
+                f"soak/{os.path.basename(name)}/{turn + 1}",
+                program_test([os.path.abspath(name)], None, 120 * SLOWNESS),
+            )
+            for name in options.unit
+        ]
     try:
         passed, failed = run_parallel(tests, 2)
     finally:

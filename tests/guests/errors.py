@@ -1,4 +1,4 @@
-"""Mistakes of the user: each ends with exit code 1 and one clear line that names what is wrong; no file is changed."""
+"""Mistakes of the user: exit code 1 and one clear line that names what is wrong; no file is changed."""
 import hashlib
 import os
 import tempfile
@@ -52,7 +52,7 @@ def hashes(folder):
 
 def test_errors_command_line(t, host):
     if "qemu-system" in host.program:
-        return                          # it says some of these in several lines or accepts them
+        return  # it says some of these in several lines or accepts them
     with tempfile.TemporaryDirectory(prefix="qemu-win-test-") as folder:
         os.mkdir(os.path.join(folder, "folder"))
         for name in ("disk.img", "other.img"):
@@ -64,9 +64,14 @@ def test_errors_command_line(t, host):
             line = err.strip().replace("\r", "")
             shown = " ".join(arguments)
             t.check(code == 1, f"`{shown}` ends with exit code 1", f"{code}: {line}")
-            t.check(line.startswith("qemu") and "\n" not in line and not out.strip(),
-                    f"`{shown}` says one line on stderr", line + out)
-            t.check(all(word in line for word in words), f"`{shown}`: the line names {' and '.join(words)}", line)
+            t.check(
+                line.startswith("qemu") and "\n" not in line and not out.strip(),
+                f"`{shown}` says one line on stderr",
+                line + out,
+            )
+            t.check(
+                all(word in line for word in words), f"`{shown}`: the line names {' and '.join(words)}", line
+            )
         t.check(hashes(folder) == before, "no file was changed or made", hashes(folder))
 
 
@@ -76,7 +81,9 @@ def test_errors_locked_disk(t, host):
         with open(disk, "wb") as f:
             f.write(b"\xa5" * 1048576)
         with Guest(host, ["-hda", host.path(disk)], serial=False) as guest:
-            code, _, err = host.run(["-display", "none", "-hda", disk if not host.wine else host.path(disk)], folder, 30)
+            code, _, err = host.run(
+                ["-display", "none", "-hda", disk if not host.wine else host.path(disk)], folder, 30
+            )
             t.check(code == 1, "a disk that another emulator writes to is refused", code)
             t.check("locked.img" in err, "it is named", err)
             t.check("\n" not in err.strip() or "qemu-system" in host.program, "in one line", err)
@@ -86,7 +93,11 @@ def test_errors_locked_disk(t, host):
 def test_errors_help(t, host):
     code, out, _ = host.run(["-h"], None, 30)
     t.check(code == 0, "-h ends with exit code 0")
-    t.check(all(word in out for word in ("-hda", "-m", "-boot", "-snapshot", "-kernel", "-serial")), "-h lists the options", out[:600])
+    t.check(
+        all(word in out for word in ("-hda", "-m", "-boot", "-snapshot", "-kernel", "-serial")),
+        "-h lists the options",
+        out[:600],
+    )
     code, out, _ = host.run(["-version"], None, 30)
     t.check(code == 0 and "version" in out.lower(), "-version prints a version", out)
 

@@ -6,9 +6,15 @@ from lib.guest import SHARED, Guest
 
 def test_floppinux(t, host):
     image = os.path.join(SHARED, "guests", "floppinux-i486-1440k.img")
-    with Guest(host, ["-m", "64", "-cpu", "486", "-fda", host.path(image), "-boot", "a", "-snapshot"], serial=False) as guest:
+    with Guest(
+        host, ["-m", "64", "-cpu", "486", "-fda", host.path(image), "-boot", "a", "-snapshot"], serial=False
+    ) as guest:
         shown = guest.wait_screen(r"_CHOOSE:", 180)
-        t.check("FLOPPINUX_V_0.2.2" in shown and "i486 GNU/Linux" in shown, "the banner names the version and the i486", shown)
+        t.check(
+            "FLOPPINUX_V_0.2.2" in shown and "i486 GNU/Linux" in shown,
+            "the banner names the version and the i486",
+            shown,
+        )
         guest.keys("ret")
         guest.wait_screen(r"PRESS_ENTER", 30)
         guest.keys("ret")

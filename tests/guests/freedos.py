@@ -20,7 +20,9 @@ def use_floppy(t, host, media):
     with Guest(host, ["-m", "16", "-fda", image, "-boot", "a"], serial=False, copies=[source]) as guest:
         shown = guest.wait_screen(r"A:\\>", 60)
         t.check(shown.strip() == "A:\\>", "FreeDOS comes up to its prompt on a cleared screen", shown)
-        t.check("FreeCom version 0.82" in dos_command(guest, "ver", r"FreeCom.*\n(.*\n)*A:\\>"), "ver answers")
+        t.check(
+            "FreeCom version 0.82" in dos_command(guest, "ver", r"FreeCom.*\n(.*\n)*A:\\>"), "ver answers"
+        )
         shown = dos_command(guest, "dir", r"bytes free")
         t.check("COMMAND  COM        66,090" in shown, "dir lists COMMAND.COM with its size", shown)
         shown = dos_command(guest, "mem /c", r"A:\\>mem /c\s*\n(.*\n)*A:\\>")
@@ -45,14 +47,21 @@ def use_floppy(t, host, media):
             return
         disk = os.path.join(guest.folder, image)
         listing = mtools("mdir", "-i", disk, "-b", "-/", "::")
-        t.check("::/X.TXT" in listing.upper() and "::/SUB/Y.TXT" in listing.upper() and "Z.TXT" not in listing.upper(),
-                "mtools finds the written files in the image, and not the deleted one", listing)
+        t.check(
+            "::/X.TXT" in listing.upper()
+            and "::/SUB/Y.TXT" in listing.upper()
+            and "Z.TXT" not in listing.upper(),
+            "mtools finds the written files in the image, and not the deleted one",
+            listing,
+        )
         text = mtools("mtype", "-i", disk, "::/SUB/Y.TXT")
         t.check("Hello from DOS on a floppy" in text, "mtools reads what DOS wrote", text)
 
 
 def mtools(*command):
-    done = subprocess.run(command, capture_output=True, timeout=20, check=False, env=dict(os.environ, MTOOLS_SKIP_CHECK="1"))
+    done = subprocess.run(
+        command, capture_output=True, timeout=20, check=False, env=dict(os.environ, MTOOLS_SKIP_CHECK="1")
+    )
     return (done.stdout + done.stderr).decode("latin-1")
 
 

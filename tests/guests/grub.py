@@ -27,7 +27,12 @@ def use_grub(t, host, arguments, device):
 
 
 def test_grub_floppy(t, host):
-    use_grub(t, host, ["-fda", host.path(os.path.join(GUESTS, "grub-floppy.img")), "-boot", "a", "-snapshot"], "(fd0)")
+    use_grub(
+        t,
+        host,
+        ["-fda", host.path(os.path.join(GUESTS, "grub-floppy.img")), "-boot", "a", "-snapshot"],
+        "(fd0)",
+    )
 
 
 def test_grub_cdrom(t, host):

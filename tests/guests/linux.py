@@ -1,4 +1,4 @@
-"""Debian's i386 kernel with busybox, packed by setup/guests.sh: by serial line, by screen and keyboard, with disks."""
+"""Debian's i386 kernel with busybox, packed by setup/guests.sh: by serial line, by screen and keys, with disks."""
 import hashlib
 import os
 import re
@@ -10,12 +10,20 @@ GUESTS = os.path.join(TOP, "build", "guests")
 
 
 def kernel(host, append):
-    return ["-m", "128", "-kernel", host.path(os.path.join(GUESTS, "vmlinuz")),
-            "-initrd", host.path(os.path.join(GUESTS, "initrd.gz")), "-append", append]
+    return [
+        "-m",
+        "128",
+        "-kernel",
+        host.path(os.path.join(GUESTS, "vmlinuz")),
+        "-initrd",
+        host.path(os.path.join(GUESTS, "initrd.gz")),
+        "-append",
+        append,
+    ]
 
 
 def shell(guest, command, seconds):
-    """Runs a command on the guest's serial shell; returns what it printed. The end mark is computed, so no echo matches it."""
+    """Runs a command on the guest's serial shell; returns what it printed. The end mark is computed: no echo is it."""
     guest.send(f"{command}; echo =$((3+4))=\n")
     return guest.wait_serial("=7=\n", seconds, f"the end of {command!r}")
 
@@ -26,7 +34,11 @@ def run_check(t, read):
     t.check("proc: 1 size line" in read, "/proc can be mounted a second time", read)
     t.check("float: 1.644884068 1.414213562" in read, "awk computes with floating point", read)
     t.check("pipe: caaa" in read, "pipes through sort and tr", read)
-    t.check(f"memory: {hashlib.md5(bytes(16 << 20)).hexdigest()}" in read, "16 MiB of a file in memory have the right MD5", read)
+    t.check(
+        f"memory: {hashlib.md5(bytes(16 << 20)).hexdigest()}" in read,
+        "16 MiB of a file in memory have the right MD5",
+        read,
+    )
     t.check("signal: caught" in read, "a signal reaches its handler", read)
 
 
@@ -43,7 +55,9 @@ def test_linux_serial(t, host):
 def test_linux_nographic(t, host):
     with Guest(host, kernel(host, "console=ttyS0 quiet"), mux=["-nographic"]) as guest:
         guest.wait_serial("guest:/root#", 90)
-        t.check("42" in shell(guest, "expr 6 \\* 7", 20), "a command typed on -nographic's terminal is answered")
+        t.check(
+            "42" in shell(guest, "expr 6 \\* 7", 20), "a command typed on -nographic's terminal is answered"
+        )
         t.check("running" in guest.monitor("info status"), "Ctrl-a c reaches the monitor")
         t.check("144" in shell(guest, "expr 12 \\* 12", 20), "Ctrl-a c leads back to the serial line")
         guest.raw(b"\x01x")
@@ -64,26 +78,35 @@ def test_linux_screen(t, host):
 
 
 def test_linux_disks(t, host):
-    """A written hard disk is found changed afterwards; with -snapshot it is not; floppy and CD are readable."""
+    """A written hard disk is found changed afterwards, with -snapshot it is not; floppy and CD are read."""
     with tempfile.TemporaryDirectory(prefix="qemu-win-test-") as folder:
         disk = os.path.join(folder, "disk.img")
         pattern = bytes(range(256)) * 2
         with open(disk, "wb") as f:
-            for sector in range(65536):                         # 32 MiB
+            for sector in range(65536):  # 32 MiB
                 f.write(sector.to_bytes(4, "little") + pattern[4:])
         before = file_hash(disk)
         cdrom = os.path.join(GUESTS, "grub-cdrom.iso")
         floppy = os.path.join(GUESTS, "grub-floppy.img")
         for snapshot in (True, False):
-            arguments = kernel(host, "console=ttyS0 quiet") + ["-hda", host.path(disk), "-cdrom", host.path(cdrom)]
+            arguments = kernel(host, "console=ttyS0 quiet") + [
+                "-hda",
+                host.path(disk),
+                "-cdrom",
+                host.path(cdrom),
+            ]
             arguments += ["-snapshot"] if snapshot else []
             with Guest(host, arguments) as guest:
                 guest.wait_serial("guest:/root#", 90)
                 shell(guest, "modprobe -a ata_piix sd_mod sr_mod; sleep 2", 60)
-                t.check(before in shell(guest, "md5sum </dev/sda", 60), "the guest reads the whole disk as it is")
+                t.check(
+                    before in shell(guest, "md5sum </dev/sda", 60), "the guest reads the whole disk as it is"
+                )
                 read = shell(guest, "dd if=/dev/sr0 bs=2048 2>/dev/null | md5sum", 60)
                 t.check(file_hash(cdrom) in read, "the guest reads the whole CD")
-                read = shell(guest, "dd if=/dev/urandom of=/dev/sda bs=1M count=8 seek=4; sync; md5sum </dev/sda", 90)
+                read = shell(
+                    guest, "dd if=/dev/urandom of=/dev/sda bs=1M count=8 seek=4; sync; md5sum </dev/sda", 90
+                )
                 after = re.search("[0-9a-f]{32}", read)[0]
                 t.check(after != before, "the guest reads back what it wrote")
                 guest.send("poweroff\n")
@@ -95,7 +118,9 @@ def test_linux_disks(t, host):
         arguments = kernel(host, "console=ttyS0 quiet") + ["-snapshot", "-fda", host.path(floppy)]
         with Guest(host, arguments) as guest:
             guest.wait_serial("guest:/root#", 90)
-            read = shell(guest, "modprobe floppy; sleep 2; dd if=/dev/fd0 bs=512 count=2000 2>/dev/null | md5sum", 150)
+            read = shell(
+                guest, "modprobe floppy; sleep 2; dd if=/dev/fd0 bs=512 count=2000 2>/dev/null | md5sum", 150
+            )
             with open(floppy, "rb") as f:
                 want = hashlib.md5(f.read(2000 * 512)).hexdigest()
             t.check(want in read, "the guest reads the floppy")

@@ -6,8 +6,9 @@ import time
 from lib.guest import SHARED, Guest
 
 # The order in which MikeOS lists its files.
-FILES = """KERNEL.BIN EDIT.BIN FILEMAN.BIN FISHER.BIN FORTH.BIN HANGMAN.BIN KEYBOARD.BIN MONITOR.BIN SERIAL.BIN VIEWER.BIN
-ADVNTURE.BAS ARCHIVE.BAS CALC.BAS CF.BAS DRAW.BAS EXAMPLE.BAS MBPP.BAS MEMEDIT.BAS MUNCHER.BAS SUDOKU.BAS SAMPLE.PCX""".split()
+FILES = """KERNEL.BIN EDIT.BIN FILEMAN.BIN FISHER.BIN FORTH.BIN HANGMAN.BIN KEYBOARD.BIN MONITOR.BIN SERIAL.BIN
+VIEWER.BIN ADVNTURE.BAS ARCHIVE.BAS CALC.BAS CF.BAS DRAW.BAS EXAMPLE.BAS MBPP.BAS MEMEDIT.BAS MUNCHER.BAS SUDOKU.BAS
+SAMPLE.PCX""".split()
 
 
 def start(host, serial=False):
@@ -34,9 +35,12 @@ def test_mikeos_desktop(t, host):
         t.check("OK" in shown and "Version 4.6.1" in shown, "the desktop and its dialog are there", shown)
         picture = guest.picture()
         red, green, blue = picture.pixel(4, 100)
-        t.check(blue > 0xa0 and red == green < blue, "the desktop is blue", picture.pixel(4, 100))
-        reds = sum(count for colour, count in picture.colours().items()
-                   if colour[0] in (0xa8, 0xaa) and not any(colour[1:]))
+        t.check(blue > 0xA0 and red == green < blue, "the desktop is blue", picture.pixel(4, 100))
+        reds = sum(
+            count
+            for colour, count in picture.colours().items()
+            if colour[0] in (0xA8, 0xAA) and not any(colour[1:])
+        )
         t.check(reds > 20000, "the dialog is red", reds)
         shown = to_list(guest)
         t.check("KERNEL.BIN" in shown and "VIEWER.BIN" in shown, "Enter opens the program list", shown)
@@ -50,14 +54,18 @@ def test_mikeos_viewer(t, host):
         guest.wait_screen(r"MikeOS File Viewer", 20)
         choose(guest, "SAMPLE.PCX")
         end = time.monotonic() + 20
-        while True:                                     # the picture is drawn before its palette is loaded
+        while True:  # the picture is drawn before its palette is loaded
             picture = guest.picture()
             sky = picture.pixel(picture.width * 3 // 5, picture.height // 8)
             done = len(picture.colours()) == 18 and sky[2] > sky[0] + 40
             if done or time.monotonic() > end:
                 break
             time.sleep(0.2)
-        t.check((picture.width, picture.height) in ((640, 400), (320, 200)), "VIEWER switches to mode 13h", picture.width)
+        t.check(
+            (picture.width, picture.height) in ((640, 400), (320, 200)),
+            "VIEWER switches to mode 13h",
+            picture.width,
+        )
         t.check(done, "the picture has its 18 colours and a blue sky", (len(picture.colours()), sky))
         guest.keys("esc")
         guest.wait_screen(r"MikeOS File Viewer", 20)
@@ -83,18 +91,18 @@ def test_mikeos_basic(t, host):
 
 
 def test_mikeos_serial(t, host):
-    with start(host, serial=True) as guest:             # from the line to the screen
+    with start(host, serial=True) as guest:  # from the line to the screen
         to_list(guest)
         choose(guest, "SERIAL.BIN")
         guest.wait_screen(r"Serial terminal program", 20)
         guest.keys("ret")
         guest.wait_screen(r"Connecting via serial", 20)
         guest.send("from the line")
-        time.sleep(1)                                   # the guest reads byte by byte; then the monitor takes the line
+        time.sleep(1)  # the guest reads byte by byte; then the monitor takes the line
         guest.wait_screen(r"from the line", 20)
         t.check(True, "what comes in on COM1 is shown")
         guest.quit()
-    with start(host, serial="file") as guest:           # from the keyboard to the line
+    with start(host, serial="file") as guest:  # from the keyboard to the line
         to_list(guest)
         choose(guest, "SERIAL.BIN")
         guest.wait_screen(r"Serial terminal program", 20)

@@ -1,4 +1,4 @@
-"""Reset in every way a PC knows, power-off, -no-reboot, stop and cont, quit, exit codes. Uses tests/guests/actions.S."""
+"""Reset in every way a PC knows, -no-reboot, stop and cont, quit, exit codes. Uses tests/guests/actions.S."""
 import os
 import time
 
@@ -9,7 +9,9 @@ RESETS = {"k": "the keyboard controller", "p": "port 92h", "c": "port CF9h", "t"
 
 
 def start(host, *more, serial=True):
-    return Guest(host, ["-m", "16", "-fda", host.path(ACTIONS), "-boot", "a", "-snapshot", *more], serial=serial)
+    return Guest(
+        host, ["-m", "16", "-fda", host.path(ACTIONS), "-boot", "a", "-snapshot", *more], serial=serial
+    )
 
 
 def test_reset(t, host):
@@ -47,7 +49,10 @@ def test_dead_guest(t, host):
         guest.wait_serial("ready\n", 60)
         guest.send("h")
         time.sleep(0.5)
-        t.check("running" in guest.monitor("info status"), "the monitor answers while the guest is halted for good")
+        t.check(
+            "running" in guest.monitor("info status"),
+            "the monitor answers while the guest is halted for good",
+        )
         guest.monitor("system_reset")
         guest.wait_serial("ready\n", 30)
         t.check(True, "a halted guest can be reset")
@@ -96,8 +101,13 @@ def test_debug_console(t, host):
 
 def test_two_disks(t, host):
     """Which of two media is booted follows -boot; a non-bootable floppy falls through to the next."""
-    with Guest(host, ["-m", "16", "-fda", "empty.img", "-hda", host.path(ACTIONS), "-boot", "ac", "-snapshot"],
-               copies=[], serial=True, files={"empty.img": bytes(1474560)}) as guest:
+    with Guest(
+        host,
+        ["-m", "16", "-fda", "empty.img", "-hda", host.path(ACTIONS), "-boot", "ac", "-snapshot"],
+        copies=[],
+        serial=True,
+        files={"empty.img": bytes(1474560)},
+    ) as guest:
         guest.wait_serial("ready\n", 60)
         t.check(True, "an unbootable floppy is passed over for the hard disk")
         guest.quit()

@@ -1,4 +1,4 @@
-"""The window itself: it shows exactly what the guest draws, takes keys, follows sizes, and closes. Under Xvfb with xdotool."""
+"""The window: it shows exactly what the guest draws, takes keys, follows sizes, closes. Under Xvfb with xdotool."""
 import ctypes
 import os
 import subprocess
@@ -14,17 +14,22 @@ SHOTS = os.path.join(TOP, "build", "screenshots")
 
 class Display:
     """
-    An X server of its own, without a screen and without a window manager. One at a time: Wine knows one foreground window,
-    whatever the display, and only that gets keys.
+    An X server of its own, without a screen and without a window manager. One at a time: Wine knows one foreground
+    window, whatever the display, and only that gets keys.
     """
+
     one = threading.Lock()
 
     def __init__(self, host):
-        self.one.acquire()              # until __exit__
+        self.one.acquire()  # until __exit__
         self.environment = dict(host.environment)
         read, write = os.pipe()
-        self.server = subprocess.Popen(["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x1024x24", "-nolisten", "tcp"],
-                                       pass_fds=[write], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.server = subprocess.Popen(
+            ["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x1024x24", "-nolisten", "tcp"],
+            pass_fds=[write],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         os.close(write)
         with os.fdopen(read) as number:
             self.environment["DISPLAY"] = ":" + number.readline().strip()
@@ -38,12 +43,20 @@ class Display:
         self.one.release()
 
     def xdotool(self, *arguments, seconds=20):
-        done = subprocess.run(["xdotool", *arguments], env=self.environment, capture_output=True, timeout=seconds, check=False)
+        done = subprocess.run(
+            ["xdotool", *arguments], env=self.environment, capture_output=True, timeout=seconds, check=False
+        )
         return done.stdout.decode("utf-8", "replace").strip()
 
     def hot_key(self, key):
         """Ctrl-Alt-KEY, as slowly as fingers are."""
-        for action, name in (("keydown", "ctrl"), ("keydown", "alt"), ("key", key), ("keyup", "alt"), ("keyup", "ctrl")):
+        for action, name in (
+            ("keydown", "ctrl"),
+            ("keydown", "alt"),
+            ("key", key),
+            ("keyup", "alt"),
+            ("keyup", "ctrl"),
+        ):
             self.xdotool(action, name)
             time.sleep(0.1)
 
@@ -63,17 +76,27 @@ class Display:
         x11.XInternAtom.restype = ctypes.c_ulong
         display = ctypes.c_void_p(x11.XOpenDisplay(self.environment["DISPLAY"].encode()))
         atoms = [x11.XInternAtom(display, name, 0) for name in (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW")]
-        event = (ctypes.c_long * 24)(33, 0, 0, 0, int(window), atoms[0], 32, atoms[1])      # ClientMessage
+        event = (ctypes.c_long * 24)(33, 0, 0, 0, int(window), atoms[0], 32, atoms[1])  # ClientMessage
         x11.XSendEvent(display, ctypes.c_ulong(int(window)), 0, ctypes.c_long(0), ctypes.byref(event))
         x11.XCloseDisplay(display)
 
     def shoot(self, window, name=None):
         """What the window shows, as a picture."""
-        done = subprocess.run(["import", "-depth", "8", "-window", window, "ppm:-"], env=self.environment, capture_output=True, timeout=30,
-                              check=False)
+        done = subprocess.run(
+            ["import", "-depth", "8", "-window", window, "ppm:-"],
+            env=self.environment,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
         if name:
             os.makedirs(SHOTS, exist_ok=True)
-            subprocess.run(["convert", "ppm:-", os.path.join(SHOTS, name + ".png")], input=done.stdout, timeout=30, check=False)
+            subprocess.run(
+                ["convert", "ppm:-", os.path.join(SHOTS, name + ".png")],
+                input=done.stdout,
+                timeout=30,
+                check=False,
+            )
         return screen.Picture(done.stdout)
 
     def wait_text(self, host, window, text, name=None, seconds=60):
@@ -95,7 +118,10 @@ def same_picture(display, guest, window, name, seconds=15):
         same = (dump.width, dump.height) == (shown.width, shown.height) and dump.pixels == shown.pixels
         if same or time.monotonic() > end:
             different = sum(a != b for a, b in zip(dump.pixels, shown.pixels))
-            return same, f"screendump {dump.width}x{dump.height}, window {shown.width}x{shown.height}, {different} bytes differ"
+            return (
+                same,
+                f"{dump.width}x{dump.height} dumped, {shown.width}x{shown.height} shown, {different} bytes differ",
+            )
         time.sleep(0.25)
 
 
@@ -108,10 +134,10 @@ def type_line(display, window, text):
 
 def test_window_linux(t, host):
     if not host.wine:
-        return                          # elsewhere the window belongs to somebody
-    with Display(host) as display, \
-            Guest(host, linux.kernel(host, "console=tty0"), serial=False, display="sdl",
-                  environment=display.environment) as guest:
+        return  # elsewhere the window belongs to somebody
+    with Display(host) as display, Guest(
+        host, linux.kernel(host, "console=tty0"), serial=False, display="sdl", environment=display.environment
+    ) as guest:
         window = display.find_window()
         t.check(True, "a window named QEMU appears")
         guest.wait_screen(r"guest:/root#", 120)
@@ -121,7 +147,9 @@ def test_window_linux(t, host):
         guest.wait_screen(r"(?m)^TYPED 42 IN THE WINDOW$", 30)
         t.check(True, "what is typed into the window arrives in the guest")
         title = display.xdotool("getwindowname", window)
-        t.check("QEMU" in title and "Ctrl" in title, "the title names the program and the release keys", title)
+        t.check(
+            "QEMU" in title and "Ctrl" in title, "the title names the program and the release keys", title
+        )
 
         display.hot_key("f")
         time.sleep(2)
@@ -140,8 +168,9 @@ def test_window_modes(t, host):
         return
     image = os.path.join(SHARED, "guests", "bootos-360k.img")
     arguments = ["-m", "16", "-fda", host.path(image), "-boot", "a", "-snapshot", "-name", "modes"]
-    with Display(host) as display, \
-            Guest(host, arguments, serial=False, display="sdl", environment=display.environment) as guest:
+    with Display(host) as display, Guest(
+        host, arguments, serial=False, display="sdl", environment=display.environment
+    ) as guest:
         window = display.find_window()
         guest.wait_screen(r"bootOS\n\$", 60)
         t.check("modes" in display.xdotool("getwindowname", window), "-name is in the title")
@@ -154,7 +183,10 @@ def test_window_modes(t, host):
         guest.monitor("stop")
         same, detail = same_picture(display, guest, window, "cubicdoom")
         t.check(same, "the window follows into mode 13h, drawn exactly", detail)
-        t.check("paused" in display.xdotool("getwindowname", window).lower(), "the title says that the machine is paused")
+        t.check(
+            "paused" in display.xdotool("getwindowname", window).lower(),
+            "the title says that the machine is paused",
+        )
         guest.monitor("cont")
         guest.quit()
 
@@ -163,8 +195,13 @@ def test_window_2006(t, host):
     """The launcher line of many hobby-OS projects, unchanged, from a .bat file."""
     if not host.windows:
         return
-    lines = ["@echo off", "set SDL_VIDEODRIVER=windib", "set QEMU_AUDIO_DRV=none", "set QEMU_AUDIO_LOG_TO_MONITOR=0",
-             "qemu.exe -L . -m 32 -localtime -std-vga -fda fdimage0.bin"]
+    lines = [
+        "@echo off",
+        "set SDL_VIDEODRIVER=windib",
+        "set QEMU_AUDIO_DRV=none",
+        "set QEMU_AUDIO_LOG_TO_MONITOR=0",
+        "qemu.exe -L . -m 32 -localtime -std-vga -fda fdimage0.bin",
+    ]
     with open(os.path.join(TOP, "build", "guests", "actions.img"), "rb") as f:
         files = {"fdimage0.bin": f.read(), "run.bat": "\r\n".join(lines).encode()}
     with open(host.program, "rb") as f:
@@ -180,10 +217,18 @@ def test_window_2006(t, host):
             display.wait_text(host, window, "(qemu)")
             type_line(display, window, "info status")
             shown = display.wait_text(host, window, "VM status", "monitor")
-            t.check("VM status: running" in shown, "Ctrl-Alt-2 shows the monitor, which answers what is typed", shown)
+            t.check(
+                "VM status: running" in shown,
+                "Ctrl-Alt-2 shows the monitor, which answers what is typed",
+                shown,
+            )
             display.hot_key("1")
             shown = display.wait_text(host, window, "ready")
-            t.check("ready" in shown and "info status" not in shown, "Ctrl-Alt-1 leads back to the guest, which saw nothing", shown)
+            t.check(
+                "ready" in shown and "info status" not in shown,
+                "Ctrl-Alt-1 leads back to the guest, which saw nothing",
+                shown,
+            )
             display.close_window(window)
             t.check(guest.wait_end(30) == 0, "closing the window ends the .bat file with exit code 0")
 
@@ -192,10 +237,15 @@ def test_window_nothing(t, host):
     """Started without anything to boot: the window says what to do."""
     if not host.wine:
         return
-    with Display(host) as display, Guest(host, [], mux=["-m", "32"], environment=display.environment) as guest:
+    with Display(host) as display, Guest(
+        host, [], mux=["-m", "32"], environment=display.environment
+    ) as guest:
         window = display.find_window()
         shown = display.wait_text(host, window, "qemu-win.bat", "nothing-to-boot")
-        t.check("qemu-win.bat" in shown and "-h" in shown, "with nothing to boot the window says what to do next", shown)
+        t.check(
+            "qemu-win.bat" in shown and "-h" in shown,
+            "with nothing to boot the window says what to do next",
+            shown,
+        )
         display.close_window(window)
         t.check(guest.wait_end(30) == 0, "and closes")
-

@@ -1,4 +1,4 @@
-"""Starts an emulator, types into it and reads its serial line, its screen and its monitor, all with deadlines."""
+"""Starts an emulator, types into it, and reads its serial line, screen and monitor, all with deadlines."""
 import os
 import queue
 import re
@@ -17,12 +17,33 @@ SLOWNESS = float(os.environ.get("QEMU_WIN_SLOWNESS", "1"))
 PROMPT = b"(qemu) "
 
 KEY_NAMES = {
-    " ": "spc", "\n": "ret", "\t": "tab", "\b": "backspace", "\x1b": "esc", "-": "minus", "=": "equal", "[": "bracket_left",
-    "]": "bracket_right", ";": "semicolon", "'": "apostrophe", "`": "grave_accent", "\\": "backslash", ",": "comma",
-    ".": "dot", "/": "slash", "*": "asterisk", "\x1a": "ctrl-z", "\x03": "ctrl-c",
+    " ": "spc",
+    "\n": "ret",
+    "\t": "tab",
+    "\b": "backspace",
+    "\x1b": "esc",
+    "-": "minus",
+    "=": "equal",
+    "[": "bracket_left",
+    "]": "bracket_right",
+    ";": "semicolon",
+    "'": "apostrophe",
+    "`": "grave_accent",
+    "\\": "backslash",
+    ",": "comma",
+    ".": "dot",
+    "/": "slash",
+    "*": "asterisk",
+    "\x1a": "ctrl-z",
+    "\x03": "ctrl-c",
 }
-SHIFTED = dict(zip('!@#$%^&()_+{}:"~|<>?', "1 2 3 4 5 6 7 9 0 minus equal bracket_left bracket_right semicolon "
-                   "apostrophe grave_accent backslash comma dot slash".split()))
+SHIFTED = dict(
+    zip(
+        '!@#$%^&()_+{}:"~|<>?',
+        "1 2 3 4 5 6 7 9 0 minus equal bracket_left bracket_right semicolon "
+        "apostrophe grave_accent backslash comma dot slash".split(),
+    )
+)
 
 
 def key_name(char):
@@ -45,14 +66,22 @@ class Host:
         self.windows = program.endswith(".exe")
         self.wine = self.windows and os.name != "nt"
         self.environment = dict(os.environ)
-        self.environment.update(SDL_AUDIODRIVER="dummy", LC_ALL="C.UTF-8", QEMU_WIN_BIOS=os.path.join(TOP, "build", "pc-bios"))
+        self.environment.update(
+            SDL_AUDIODRIVER="dummy", LC_ALL="C.UTF-8", QEMU_WIN_BIOS=os.path.join(TOP, "build", "pc-bios")
+        )
         self.prefix = os.environ.get("WINEPREFIX", os.path.join(TOP, "build", "wine"))
         if self.wine:
-            self.environment.update(WINEPREFIX=self.prefix, WINEDEBUG="-all", WINEDLLOVERRIDES="mscoree,mshtml,winemenubuilder.exe=")
+            self.environment.update(
+                WINEPREFIX=self.prefix,
+                WINEDEBUG="-all",
+                WINEDLLOVERRIDES="mscoree,mshtml,winemenubuilder.exe=",
+            )
             self.command = ["wine", self.program]
         else:
             self.command = [self.program]
-        self.font = screen.Font(screen.find_vgabios(os.path.join(TOP, "build", "pc-bios"), "/usr/share/seabios"))
+        self.font = screen.Font(
+            screen.find_vgabios(os.path.join(TOP, "build", "pc-bios"), "/usr/share/seabios")
+        )
         self.started = []
         self.lock = threading.Lock()
 
@@ -60,9 +89,14 @@ class Host:
         """Under Wine: one server for all tests. The prefix was made by setup/wine.sh."""
         if self.wine:
             subprocess.run(["wineserver", "-p"], env=self.environment, check=False, timeout=30)
-            # Wine's own services start with the first program and inherit its pipes: let that be one that stays.
-            self.keeper = subprocess.Popen(["wine", "cmd"], env=self.environment, stdin=subprocess.PIPE,
-                                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            # Wine's services start with the first program and inherit its pipes: let it be one that stays.
+            self.keeper = subprocess.Popen(
+                ["wine", "cmd"],
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
             self.started.append(self.keeper)
             time.sleep(3)
 
@@ -80,19 +114,36 @@ class Host:
         return "Z:" + name.replace("/", "\\") if self.wine else name
 
     def start(self, arguments, folder, **more):
-        process = subprocess.Popen(self.command + arguments, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   env=more.pop("environment", self.environment), **more)
+        process = subprocess.Popen(
+            self.command + arguments,
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=more.pop("environment", self.environment),
+            **more,
+        )
         with self.lock:
             self.started.append(process)
         return process
 
     def run(self, arguments, folder=None, seconds=60):
-        """Runs to the end; returns (exit code, stdout, stderr). A program that does not end is killed: code None."""
+        """Runs to the end; returns (exit code, stdout, stderr). What does not end is killed: code None."""
         try:
-            done = subprocess.run(self.command + arguments, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True,
-                                  env=self.environment, timeout=seconds * SLOWNESS, check=False)
+            done = subprocess.run(
+                self.command + arguments,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                env=self.environment,
+                timeout=seconds * SLOWNESS,
+                check=False,
+            )
         except subprocess.TimeoutExpired as late:
-            return None, (late.stdout or b"").decode("utf-8", "replace"), (late.stderr or b"").decode("utf-8", "replace")
+            return (
+                None,
+                (late.stdout or b"").decode("utf-8", "replace"),
+                (late.stderr or b"").decode("utf-8", "replace"),
+            )
         return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
 
 
@@ -110,12 +161,23 @@ class BatchHost(Host):
 
 class Guest:
     """
-    A running emulator. Its serial line and its monitor share stdio (mon:stdio, switched by Ctrl-a c); serial=False leaves
-    stdio to the monitor alone, for guests that are used by screen and keyboard; serial="file" writes to serial.txt.
+    A running emulator. Its serial line and its monitor share stdio (mon:stdio, switched by Ctrl-a c); serial=False
+    leaves stdio to the monitor alone, for guests that are used by screen and keyboard; serial="file" writes to
+    serial.txt.
     """
 
-    def __init__(self, host, arguments, serial=True, display="none", copies=(), files=None, environment=None,
-                 mux=None, dump=None):
+    def __init__(
+        self,
+        host,
+        arguments,
+        serial=True,
+        display="none",
+        copies=(),
+        files=None,
+        environment=None,
+        mux=None,
+        dump=None,
+    ):
         self.host = host
         self.folder = tempfile.mkdtemp(prefix="qemu-win-test-")
         for source in copies:
@@ -128,7 +190,14 @@ class Guest:
         self.dump = dump or os.path.join(self.folder, "screen.ppm")
         stdio = mux if mux is not None else ["-display", display, "-serial", "mon:stdio"]
         if not self.muxed:
-            stdio = ["-display", display, "-serial", "file:serial.txt" if serial else "null", "-monitor", "stdio"]
+            stdio = [
+                "-display",
+                display,
+                "-serial",
+                "file:serial.txt" if serial else "null",
+                "-monitor",
+                "stdio",
+            ]
         self.in_monitor = not self.muxed
         self.output = bytearray()
         self.read_to = 0
@@ -160,22 +229,24 @@ class Guest:
 
     # ---- output ----
     def wait_output(self, pattern, seconds, what=None):
-        """Waits until pattern (bytes regex) appears in what was not read yet; returns the text up to its end."""
+        """Waits for pattern (a bytes regex) in what was not read yet; returns the text up to its end."""
         end = time.monotonic() + seconds * SLOWNESS
         regex = re.compile(pattern, re.S)
         with self.changed:
             while True:
                 found = regex.search(self.output, self.read_to)
                 if found:
-                    text = bytes(self.output[self.read_to:found.end()])
+                    text = bytes(self.output[self.read_to : found.end()])
                     self.read_to = found.end()
                     return plain(text)
                 left = end - time.monotonic()
                 if self.ended or left <= 0:
                     tail = plain(bytes(self.output[-1500:]))
                     why = "the emulator ended" if self.ended else f"{seconds} s passed"
-                    raise Failure(f"waiting for {what or pattern!r}: {why}; last output:\n{indent(tail)}"
-                                  f"{indent(self.stderr())}")
+                    raise Failure(
+                        f"waiting for {what or pattern!r}: {why}; last output:\n{indent(tail)}"
+                        f"{indent(self.stderr())}"
+                    )
                 self.changed.wait(left)
 
     def wait_serial(self, pattern, seconds, what=None):
@@ -199,7 +270,6 @@ class Guest:
         except OSError as why:
             raise Failure(f"the emulator takes no more input: {why}\n{indent(self.stderr())}") from None
 
-
     # ---- monitor ----
     def monitor(self, line, seconds=20):
         """Runs a monitor command and returns what it printed."""
@@ -212,7 +282,7 @@ class Guest:
                 self.read_to = len(self.output)
         self.raw(line.encode() + b"\n")
         text = self.wait_output(rb"\n" + re.escape(PROMPT), seconds, f"the monitor's answer to {line!r}")
-        text = text[:-len(PROMPT)]
+        text = text[: -len(PROMPT)]
         return text.partition("\n")[2].strip("\n")
 
     def quit(self, seconds=20):
@@ -227,8 +297,10 @@ class Guest:
         try:
             return self.process.wait(seconds * SLOWNESS)
         except subprocess.TimeoutExpired:
-            raise Failure(f"the emulator did not end within {seconds} s; last output:\n"
-                          f"{indent(plain(bytes(self.output[-800:])))}") from None
+            raise Failure(
+                f"the emulator did not end within {seconds} s; last output:\n"
+                f"{indent(plain(bytes(self.output[-800:])))}"
+            ) from None
 
     # ---- screen and keyboard ----
     def picture(self, tries=3):
@@ -259,8 +331,10 @@ class Guest:
             if regex.search(text):
                 return text
             if time.monotonic() > end:
-                raise Failure(f"waiting for {what or pattern!r} on the screen: {seconds} s passed; it shows:\n"
-                              f"{indent(text.rstrip())}")
+                raise Failure(
+                    f"waiting for {what or pattern!r} on the screen: {seconds} s passed; it shows:\n"
+                    f"{indent(text.rstrip())}"
+                )
             time.sleep(0.3)
 
     def keys(self, *names, hold=30):
@@ -311,7 +385,9 @@ class Checks:
             self.passed += 1
         else:
             self.failed += 1
-            self.lines.append(f"{self.name}: failed: {behaviour}" + (f"\n{indent(str(detail))}" if detail else ""))
+            self.lines.append(
+                f"{self.name}: failed: {behaviour}" + (f"\n{indent(str(detail))}" if detail else "")
+            )
         return good
 
     def fail(self, text):
@@ -322,7 +398,7 @@ class Checks:
 
 
 def run_parallel(tests, workers):
-    """Runs (name, function(checks)) pairs; prints each one's result when it is there. Returns (passed, failed)."""
+    """Runs (name, function(checks)) pairs and prints each one's result. Returns (passed, failed)."""
     waiting = queue.SimpleQueue()
     for pair in tests:
         waiting.put(pair)
@@ -341,12 +417,14 @@ def run_parallel(tests, workers):
                 function(checks)
             except Failure as why:
                 checks.fail(str(why))
-            except Exception as why:                    # a defect of the test itself counts as a failed test
-                checks.fail(f"{type(why).__name__}: {why} (line {why.__traceback__.tb_next.tb_lineno if why.__traceback__.tb_next else '?'})")
+            except Exception as why:  # a defect of the test itself counts as a failed test
+                place = why.__traceback__.tb_next or why.__traceback__
+                checks.fail(f"{type(why).__name__}: {why} (line {place.tb_lineno})")
+            seconds = time.monotonic() - start
             with lock:
                 for line in checks.lines:
                     print(line.rstrip("\n"))
-                print(f"{name}: {checks.passed} passed, {checks.failed} failed, {time.monotonic() - start:.1f} s")
+                print(f"{name}: {checks.passed} passed, {checks.failed} failed, {seconds:.1f} s")
                 sys.stdout.flush()
                 total[0] += checks.passed
                 total[1] += checks.failed

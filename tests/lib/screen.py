@@ -1,13 +1,15 @@
 """What a guest's screen says: reads a PPM screendump and turns 8x16 and 9x16 text cells back into characters.
 
-The glyphs are looked up in the font of the VGA BIOS (or of the 8x8 and 8x14 sizes found beside it), so this reads the
-picture a person would see, not video memory.
+The glyphs are looked up in the fonts of the VGA BIOS (8x16, and 8x8 and 8x14 beside it), so this reads the picture a
+person would see, not video memory.
 """
 import os
 import re
 
-HIGH = ("ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀"
-        "αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■ ")
+HIGH = (
+    "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀"
+    "αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■ "
+)
 LOW = " ☺☻♥♦♣♠•◘○◙♂♀♪♫☼►◄↕‼¶§▬↨↑↓→←∟↔▲▼"
 CP437 = LOW + "".join(chr(c) for c in range(32, 127)) + "⌂" + HIGH
 
@@ -24,19 +26,19 @@ class Picture:
         if not header:
             raise ValueError("this is not a PPM picture")
         self.width, self.height = int(header[1]), int(header[2])
-        self.pixels = data[header.end():]
+        self.pixels = data[header.end() :]
         if len(self.pixels) != self.width * self.height * 3:
             raise ValueError("the PPM picture has a wrong size")
 
     def pixel(self, x, y):
         at = (y * self.width + x) * 3
-        return tuple(self.pixels[at:at + 3])
+        return tuple(self.pixels[at : at + 3])
 
     def colours(self):
         """colour -> how many pixels have it"""
         count = {}
         for at in range(0, len(self.pixels), 3):
-            pixel = self.pixels[at:at + 3]
+            pixel = self.pixels[at : at + 3]
             count[pixel] = count.get(pixel, 0) + 1
         return count
 
@@ -52,8 +54,8 @@ class Font:
             if at < 0:
                 continue
             table = {}
-            for code in range(len(rom[at:at + 256 * height]) // height):
-                glyph = rom[at + code * height:at + (code + 1) * height]
+            for code in range(len(rom[at : at + 256 * height]) // height):
+                glyph = rom[at + code * height : at + (code + 1) * height]
                 table.setdefault(glyph, CP437[code])
             self.glyphs[height] = table
 
@@ -70,7 +72,7 @@ class Font:
             if candidate in table:
                 char = table[candidate]
                 break
-        else:                           # a cursor may stand in the lowest lines
+        else:  # a cursor may stand in the lowest lines
             top = height - height // 5
             for candidate in (bits, bytes(b ^ 255 for b in bits)):
                 for glyph, value in table.items():
@@ -86,13 +88,13 @@ class Font:
         for row in rows:
             value = 0
             for x in range(8):
-                value = value << 1 | (row[x * 3:x * 3 + 3] != background)
+                value = value << 1 | (row[x * 3 : x * 3 + 3] != background)
             out.append(value)
         return bytes(out)
 
 
 def text_of(picture, font, cell=None):
-    """The lines of a text screen, without blanks at their ends. cell: (width, height), guessed from the size if not given."""
+    """The lines of a text screen, without blanks at their ends. cell: (width, height), else guessed from the size."""
     if cell is None:
         width = 9 if picture.width in (720, 360) else 8
         height = {400: 16, 350: 14, 200: 8, 480: 16, 600: 16, 768: 16}.get(picture.height, 16)
@@ -101,10 +103,10 @@ def text_of(picture, font, cell=None):
     stride = picture.width * 3
     lines = []
     for y in range(0, picture.height - height + 1, height):
-        rows = [picture.pixels[(y + i) * stride:(y + i + 1) * stride] for i in range(height)]
+        rows = [picture.pixels[(y + i) * stride : (y + i + 1) * stride] for i in range(height)]
         chars = []
         for x in range(0, picture.width - width + 1, width):
-            chars.append(font.read_cell([row[x * 3:(x + width) * 3] for row in rows], width, height))
+            chars.append(font.read_cell([row[x * 3 : (x + width) * 3] for row in rows], width, height))
         lines.append("".join(chars).rstrip())
     return lines
 
