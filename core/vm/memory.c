@@ -330,7 +330,8 @@ static void mmio_write(Memory *mem, const MemRegion *r, u64 offset, u64 value, u
 
 static void ram_written(Memory *mem, u32 page, u32 offset, u32 bytes)
 {
-    mem->flags[page] |= PAGE_DIRTY;
+    if (!(mem->flags[page] & PAGE_DIRTY))       /* atomic: the vCPU sets PAGE_CODE in the same byte */
+        __atomic_fetch_or(&mem->flags[page], PAGE_DIRTY, __ATOMIC_RELAXED);
     if ((mem->flags[page] & PAGE_CODE) && mem->m->cpu)
         cpu_code_written(mem->m->cpu, page, offset, bytes);
 }
