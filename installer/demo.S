@@ -1,6 +1,6 @@
 # The demo that is shipped: a boot floppy that greets, shows the PC it runs on and a running clock, echoes the
 # keyboard, and switches the machine off. It needs a BIOS, VGA and nothing else; it also boots on a real PC.
-# The boot sector loads the sectors behind it to the same segment. Addresses are relative to the start (07C0h:0).
+# The boot sector loads the sectors behind it to the same segment; addresses are relative to its start.
 
     .code16
     .text

@@ -31,7 +31,8 @@ def boot(hosts, runs):
                 times[host.program].append(time.monotonic() - start)
     for name, seconds in times.items():
         print(
-            f"boot: {os.path.basename(name)}: {min(seconds):.2f} s at best, {statistics.median(seconds):.2f} s the median"
+            f"boot: {os.path.basename(name)}: {min(seconds):.2f} s at best,"
+            f" {statistics.median(seconds):.2f} s the median"
         )
     if len(hosts) == 2:
         ours, theirs = (min(times[host.program]) for host in hosts)
@@ -86,7 +87,7 @@ def clock(host, seconds):
                 "?",
             )
             print(
-                f"clock: {name}: {100 * (guest_time / host_time - 1):+.3f} % after {host_time:.0f} s of computing"
+                f"clock: {name}: {100 * (guest_time / host_time - 1):+.3f} % in {host_time:.0f} s of computing"
             )
             if source == "tsc":
                 rtc(guest, seconds)

@@ -3,7 +3,8 @@
 
     run_tests.py --qemu PROGRAM [--only PART]... [--unit FILE]... [--wine-unit FILE]...
 
---qemu: build/dist/qemu.exe, build/native/qemu-native, or the packaged qemu-system-i386, on which the tests can be tried.
+--qemu: build/dist/qemu.exe, build/native/qemu-native, or the packaged qemu-system-i386,
+on which the tests themselves are tried.
 --only: only tests whose name contains PART; names are printed as "unit/test_pit", "guests/linux/serial", ...
 """
 import argparse

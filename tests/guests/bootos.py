@@ -1,4 +1,4 @@
-"""bootOS and its programs of one boot sector each: text mode, mode 13h, timer, keyboard ports. All are started."""
+"""bootOS and its programs of one boot sector each: text mode, mode 13h, timer, keyboard ports."""
 import os
 import re
 import time

@@ -1,4 +1,4 @@
-"""Installer and portable zip: silent installation, the demo from qemu-win.bat, an uninstaller that leaves nothing."""
+"""Installer and portable zip: silent installation, the demo from qemu-win.bat, and nothing left behind."""
 import glob
 import os
 import re

@@ -1,4 +1,4 @@
-"""Debian's i386 kernel with busybox, packed by setup/guests.sh: by serial line, by screen and keys, with disks."""
+"""Debian's i386 kernel with busybox, packed by setup/guests.sh: serial line, screen and keys, disks."""
 import hashlib
 import os
 import re
@@ -23,7 +23,7 @@ def kernel(host, append):
 
 
 def shell(guest, command, seconds):
-    """Runs a command on the guest's serial shell; returns what it printed. The end mark is computed: no echo is it."""
+    """Runs a command on the guest's serial shell; returns what it printed. The end mark is not in the echo."""
     guest.send(f"{command}; echo =$((3+4))=\n")
     return guest.wait_serial("=7=\n", seconds, f"the end of {command!r}")
 

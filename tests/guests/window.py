@@ -1,4 +1,4 @@
-"""The window: it shows exactly what the guest draws, takes keys, follows sizes, closes. Under Xvfb with xdotool."""
+"""The window: shows exactly what the guest draws, takes keys, follows sizes, closes. Xvfb and xdotool."""
 import ctypes
 import os
 import subprocess
@@ -14,8 +14,8 @@ SHOTS = os.path.join(TOP, "build", "screenshots")
 
 class Display:
     """
-    An X server of its own, without a screen and without a window manager. One at a time: Wine knows one foreground
-    window, whatever the display, and only that gets keys.
+    An X server of its own, without a screen and without a window manager. One at a time: Wine knows one
+    foreground window, whatever the display, and only that gets keys.
     """
 
     one = threading.Lock()
@@ -120,7 +120,7 @@ def same_picture(display, guest, window, name, seconds=15):
             different = sum(a != b for a, b in zip(dump.pixels, shown.pixels))
             return (
                 same,
-                f"{dump.width}x{dump.height} dumped, {shown.width}x{shown.height} shown, {different} bytes differ",
+                f"{dump.width}x{dump.height}, shown {shown.width}x{shown.height}, {different} bytes differ",
             )
         time.sleep(0.25)
 

@@ -1,7 +1,7 @@
 """What a guest's screen says: reads a PPM screendump and turns 8x16 and 9x16 text cells back into characters.
 
-The glyphs are looked up in the fonts of the VGA BIOS (8x16, and 8x8 and 8x14 beside it), so this reads the picture a
-person would see, not video memory.
+The glyphs are looked up in the fonts of the VGA BIOS (8x16, and 8x8 and 8x14 beside it), so this reads the
+picture a person would see, not video memory.
 """
 import os
 import re
@@ -94,7 +94,7 @@ class Font:
 
 
 def text_of(picture, font, cell=None):
-    """The lines of a text screen, without blanks at their ends. cell: (width, height), else guessed from the size."""
+    """The lines of a text screen, without blanks at their ends. cell: (width, height), else guessed."""
     if cell is None:
         width = 9 if picture.width in (720, 360) else 8
         height = {400: 16, 350: 14, 200: 8, 480: 16, 600: 16, 768: 16}.get(picture.height, 16)
