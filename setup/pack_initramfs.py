@@ -4,9 +4,9 @@
     pack_initramfs.py OUT.gz BUSYBOX MODULE_TREE [PATH_IN_GUEST=FILE]... [MODULE]...
 
 The archive is a cpio of the "newc" kind (Linux: Documentation/driver-api/early-userspace/buffer-format.rst),
-written here and not by cpio so that device nodes need no root rights and the same bytes come out on every machine.
-The modules that the named ones need are added; modules.dep and modules.alias, which modprobe reads, come from the
-modules' own .modinfo.
+written here and not by cpio so that device nodes need no root rights and the same bytes come out everywhere. The
+modules that the named ones need are added; modules.dep and modules.alias, which modprobe reads, come from their
+own .modinfo.
 """
 import gzip
 import os

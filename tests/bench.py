@@ -87,7 +87,7 @@ def clock(host, seconds):
                 "?",
             )
             print(
-                f"clock: {name}: {100 * (guest_time / host_time - 1):+.3f} % in {host_time:.0f} s of computing"
+                f"clock: {name}: {100 * (guest_time / host_time - 1):+.3f} % in {host_time:.0f} s"
             )
             if source == "tsc":
                 rtc(guest, seconds)

@@ -1,5 +1,5 @@
-# A test guest of one boot sector: says "ready" on the first serial line and on the screen, then does what each
-# byte from the serial line asks for (table below). For the tests of reset, power and the debug ports. All
+# A test guest of one boot sector: says "ready" on the first serial line and the screen, then does what each byte
+# from the serial line asks for (table below). For the tests of reset, power and the debug ports. All
 # addresses are relative to the sector's start (segment 07C0h), so that no linker is needed.
 
     .code16

@@ -23,7 +23,7 @@ def kernel(host, append):
 
 
 def shell(guest, command, seconds):
-    """Runs a command on the guest's serial shell; returns what it printed. The end mark is not in the echo."""
+    """Runs a command on the guest's serial shell; returns what it printed. No echo is the end mark."""
     guest.send(f"{command}; echo =$((3+4))=\n")
     return guest.wait_serial("=7=\n", seconds, f"the end of {command!r}")
 

@@ -162,8 +162,8 @@ class BatchHost(Host):
 class Guest:
     """
     A running emulator. Its serial line and its monitor share stdio (mon:stdio, switched by Ctrl-a c);
-    serial=False leaves stdio to the monitor alone, for guests that are used by screen and keyboard; serial="file"
-    writes to serial.txt.
+    serial=False leaves stdio to the monitor alone, for guests that are used by screen and keyboard;
+    serial="file" writes to serial.txt.
     """
 
     def __init__(
