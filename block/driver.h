@@ -35,7 +35,7 @@ struct BlkImage {                                   /* first member of each form
     bool readonly;
 };
 
-extern const BlkDriver raw_driver, overlay_driver;
+extern const BlkDriver raw_driver, qcow2_driver, overlay_driver;
 
 /* The driver by name or, with format NULL, by what the file holds; NULL and err where there is none. */
 const BlkDriver *image_driver(const char *file, const char *format, Error *err);

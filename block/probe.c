@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-static const BlkDriver *const drivers[] = { &raw_driver };
+static const BlkDriver *const drivers[] = { &raw_driver, &qcow2_driver };
 
 /* Marks of the formats in use. at < 0: counted from the end of the file. */
 static const struct {
@@ -96,7 +96,7 @@ const BlkDriver *image_driver(const char *file, const char *format, Error *err)
     if (format) {
         drv = driver_named(format);
         if (!drv)
-            error_set(err, "format '%.40s' of %.300s is not supported by this build (it knows raw)", format,
+            error_set(err, "format '%.40s' of %.300s is not supported by this build (it knows raw and qcow2)", format,
                       file);
         return drv;
     }

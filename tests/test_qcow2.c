@@ -1,0 +1,277 @@
+/*
+ * qcow2: what is written is read back, over all cluster sizes and refcount widths, with backing files, snapshots
+ * and discards; our own check finds every image sound, and so does the packaged qemu-img where it is installed.
+ */
+#include "../block/qcow2.h"
+#include "disk_bench.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+static bool have_tool;              /* the packaged qemu-img */
+
+static const char *temp_name(void)
+{
+    return bench_file(0);
+}
+
+__attribute__((format(printf, 1, 2))) static int tool(const char *fmt, ...)
+{
+    char cmd[1024];
+    va_list args;
+    int n = snprintf(cmd, sizeof(cmd), "qemu-img "), code;
+
+    va_start(args, fmt);
+    n += vsnprintf(cmd + n, sizeof(cmd) - (size_t)n, fmt, args);
+    va_end(args);
+    snprintf(cmd + n, sizeof(cmd) - (size_t)n, " >/tmp/qemu-win-tool-%d.txt 2>&1", getpid());
+    code = system(cmd);
+    if (code) {
+        char show[100];
+
+        snprintf(show, sizeof(show), "echo '%.40s...'; head -5 /tmp/qemu-win-tool-%d.txt", cmd, getpid());
+        if (system(show))
+            return -1;
+    }
+    return code;
+}
+
+static Qcow2 *open_image(const char *file, bool readonly)
+{
+    Error err = { "" };
+    BlkImage *img = qcow2_driver.open(m, file, readonly, &err);
+
+    if (!img) {
+        printf("%s\n", err.text);
+        abort();
+    }
+    return (Qcow2 *)img;
+}
+
+static void close_image(Qcow2 *q) { q->img.drv->close(&q->img); }
+
+static void print_line(const char *line) { printf("    %s\n", line); }
+
+static bool is_sound(const char *file)
+{
+    Error err = { "" };
+    Qcow2 *q = qcow2_load(file, true, &err);
+    Qcow2Check c;
+    bool ok = q && qcow2_check(q, 0, print_line, &c, &err) && !c.corruptions && !c.leaks && !c.errors;
+
+    if (!ok)
+        printf("    %s %s\n", file, err.text);
+    if (q)
+        qcow2_free(q);
+    return ok;
+}
+
+static const char *make(u64 size, u32 version, u32 cluster_bits, u32 ref_order, const char *backing)
+{
+    const char *file = temp_name();
+    Qcow2Create how = { .size = size, .version = version, .cluster_bits = cluster_bits, .ref_order = ref_order,
+                        .backing = backing, .backing_format = backing ? "raw" : NULL };
+    Error err = { "" };
+
+    if (!qcow2_create(file, &how, &err)) {
+        printf("%s\n", err.text);
+        abort();
+    }
+    return file;
+}
+
+static unsigned ended;
+static void count_ended(BlkReq *req) { (void)req; ended++; }
+
+/* Random requests against a model in memory; four at a time, side by side on the disk. */
+static bool exercise(Qcow2 *q, u8 *model, u32 sectors, unsigned rounds)
+{
+    enum { SLOTS = 4, MAX = 600 };
+    static u8 buf[SLOTS][MAX * SECTOR];
+    bool same = true;
+
+    for (unsigned r = 0; r < rounds && same; r++) {
+        BlkReq req[SLOTS];
+        u32 at = bench_random() % sectors;
+        unsigned n = 0;
+
+        ended = 0;
+        for (; n < SLOTS && at < sectors; n++) {
+            u32 count = 1 + bench_random() % (bench_random() % 4 ? 24 : MAX);
+
+            if (count > sectors - at)
+                count = sectors - at;
+            req[n] = (BlkReq){ .op = bench_random() & 1 ? BLK_WRITE : BLK_READ, .offset = (u64)at * SECTOR,
+                               .bytes = count * SECTOR, .buf = buf[n], .done = count_ended };
+            memset(buf[n], (int)bench_random(), req[n].bytes);
+            if (req[n].op == BLK_WRITE)
+                memcpy(model + req[n].offset, buf[n], req[n].bytes);
+            image_submit(&q->img, &req[n]);
+            same = same && !ended;
+            at += count + bench_random() % 8;
+        }
+        while (ended < n)
+            host_io_wait();
+        for (unsigned i = 0; i < n; i++)
+            same = same && req[i].result == BLK_OK &&
+                   (req[i].op == BLK_WRITE || !memcmp(model + req[i].offset, buf[i], req[i].bytes));
+        if (bench_random() % 8 == 0)
+            same = same && image_do(&q->img, BLK_FLUSH, 0, NULL, 0) == BLK_OK;
+        if (bench_random() % 8 == 0) {          /* what a discard leaves is up to the format: read it */
+            u64 from = req[0].offset;
+
+            same = same && image_do(&q->img, BLK_DISCARD, from, NULL, req[0].bytes) == BLK_OK &&
+                   image_do(&q->img, BLK_READ, from, model + from, req[0].bytes) == BLK_OK;
+        }
+    }
+    return same;
+}
+
+static bool equals(Qcow2 *q, const u8 *model, u32 bytes)
+{
+    u8 *buf = malloc(bytes);
+    bool same = image_do(&q->img, BLK_READ, 0, buf, bytes) == BLK_OK && !memcmp(buf, model, bytes);
+
+    free(buf);
+    return same;
+}
+
+static void test_shapes(void)
+{
+    enum { SIZE = 3 << 20 };
+    static const struct { u32 version, bits, order; bool backing; } shapes[] = {
+        { 3, 16, 4, false }, { 2, 16, 4, false }, { 3, 9, 4, false }, { 3, 9, 6, true }, { 3, 12, 0, true },
+        { 3, 12, 1, false }, { 3, 10, 2, true }, { 3, 21, 3, false }, { 3, 13, 5, true }, { 2, 9, 4, true },
+        { 2, 21, 4, true }, { 3, 16, 4, true },
+    };
+    u8 *model = malloc(SIZE), *raw;
+    size_t raw_bytes;
+
+    for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
+        const char *base = shapes[i].backing ? bench_file(SIZE / 2 + 1000) : NULL;
+        const char *file = make(SIZE, shapes[i].version, shapes[i].bits, shapes[i].order, base);
+        Qcow2 *q;
+
+        memset(model, 0, SIZE);
+        if (base) {
+            raw = bench_contents(base, &raw_bytes);
+            memcpy(model, raw, raw_bytes);
+            free(raw);
+        }
+        for (int again = 0; again < 3; again++) {
+            q = open_image(file, false);
+            CHECK_MSG(equals(q, model, SIZE), "shape %zu, opened %d times: reads what was written", i, again);
+            CHECK_MSG(exercise(q, model, SIZE / SECTOR, 60), "shape %zu: random requests", i);
+            close_image(q);
+            CHECK_MSG(is_sound(file), "shape %zu: our check finds it sound", i);
+        }
+        if (have_tool) {
+            const char *flat = temp_name();
+
+            CHECK_MSG(!tool("check %s", file), "shape %zu: the packaged check finds it sound", i);
+            CHECK(!tool("convert -O raw %s %s", file, flat));
+            raw = bench_contents(flat, &raw_bytes);
+            CHECK_MSG(raw_bytes == SIZE && !memcmp(raw, model, SIZE), "shape %zu: the packaged tool reads it", i);
+            free(raw);
+        }
+        bench_remove_files();
+    }
+    free(model);
+}
+
+static void test_snapshots(void)
+{
+    enum { SIZE = 2 << 20 };
+    static const u32 bits[] = { 9, 12, 16 };
+    u8 *model = calloc(1, SIZE), *then = malloc(SIZE);
+    Error err = { "" };
+
+    for (size_t i = 0; i < ARRAY_LEN(bits); i++) {
+        const char *file = make(SIZE, 3, bits[i], 4, NULL);
+        Qcow2 *q = open_image(file, false);
+
+        memset(model, 0, SIZE);
+        CHECK(exercise(q, model, SIZE / SECTOR, 40));
+        CHECK_MSG(snapshot_create(q, "first", 1234567890, 0, &err), "%s", err.text);
+        memcpy(then, model, SIZE);
+        CHECK_MSG(exercise(q, model, SIZE / SECTOR, 40), "writing goes on beside a snapshot");
+        CHECK(snapshot_create(q, "second", 1234567891, 0, &err));
+        CHECK(exercise(q, model, SIZE / SECTOR, 10));
+        CHECK(equals(q, model, SIZE));
+        close_image(q);
+        CHECK(is_sound(file));
+        if (have_tool)
+            CHECK(!tool("check %s", file));
+        q = open_image(file, false);
+        CHECK_MSG(snapshot_apply(q, "first", &err), "%s", err.text);
+        CHECK_MSG(equals(q, then, SIZE), "going back gives the disk of that moment");
+        memcpy(model, then, SIZE);
+        CHECK(exercise(q, model, SIZE / SECTOR, 20));
+        close_image(q);
+        CHECK(is_sound(file));
+        if (have_tool) {
+            CHECK(!tool("check %s", file));
+            CHECK(!tool("snapshot -a second %s", file));
+            CHECK(!tool("snapshot -a first %s", file));
+        }
+        q = open_image(file, false);
+        CHECK(snapshot_apply(q, "1", &err) && equals(q, then, SIZE));
+        CHECK_MSG(snapshot_delete(q, "first", &err), "%s", err.text);
+        CHECK(equals(q, then, SIZE) && snapshot_delete(q, "second", &err) && q->snapshots == 0);
+        CHECK_MSG(!snapshot_delete(q, "second", &err), "a snapshot that is gone can't be deleted again");
+        CHECK(qcow2_resize(q, 40 << 20, &err) && equals(q, then, SIZE));
+        CHECK(qcow2_resize(q, SIZE / 2, &err) && equals(q, then, SIZE / 2));
+        close_image(q);
+        CHECK(is_sound(file));
+        if (have_tool)
+            CHECK(!tool("check %s", file));
+        bench_remove_files();
+    }
+    free(model);
+    free(then);
+}
+
+/* Images that the packaged tool made: compressed clusters, snapshots, every option. */
+static void test_foreign(void)
+{
+    static const char *const options[] = { "compat=0.10", "compat=1.1", "cluster_size=512", "cluster_size=2M",
+                                           "refcount_bits=1", "refcount_bits=64", "lazy_refcounts=on",
+                                           "preallocation=metadata" };
+    enum { SIZE = 1 << 20 };
+    u8 *model;
+    size_t bytes;
+
+    if (!have_tool) {
+        printf("images of the packaged qemu-img: skipped, it is not installed\n");
+        return;
+    }
+    for (size_t i = 0; i < 2 * ARRAY_LEN(options); i++) {
+        const char *raw = bench_file(SIZE), *file = temp_name(), *option = options[i / 2];
+        Qcow2 *q;
+
+        if (i == 15)                /* compressed and preallocated: the tool refuses that */
+            break;
+        CHECK(!tool("convert %s -f raw -O qcow2 -o %s %s %s", i & 1 ? "-c" : "", option, raw, file));
+        model = bench_contents(raw, &bytes);
+        q = open_image(file, false);
+        CHECK_MSG(equals(q, model, SIZE), "%s%s: read", option, i & 1 ? ", compressed" : "");
+        CHECK_MSG(exercise(q, model, SIZE / SECTOR, 40), "%s: written", option);
+        CHECK(equals(q, model, SIZE));
+        close_image(q);
+        CHECK_MSG(is_sound(file), "%s: our check", option);
+        CHECK_MSG(!tool("check %s", file), "%s: the packaged check", option);
+        free(model);
+        bench_remove_files();
+    }
+}
+
+int main(void)
+{
+    bench_machine();
+    have_tool = !system("qemu-img --version >/dev/null 2>&1");
+    test_shapes();
+    test_snapshots();
+    test_foreign();
+    bench_remove_files();
+    return test_end();
+}
