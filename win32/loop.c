@@ -5,8 +5,9 @@
  * the loop has said that it sleeps. The loop says so first and looks at the flag then; the waker sets the
  * flag first and looks then: one of the two sees the other.
  *
- * A vCPU that arms a timer (a guest does so hundreds of times a second) wakes nobody: host_deadline() sets the waitable timer
- * that the loop waits for anyway. It is only ever moved forward; what was set for a timer that is gone is a wake for nothing.
+ * A vCPU that arms a timer (a guest does so hundreds of times a second) wakes nobody: host_deadline() sets
+ * the waitable timer that the loop waits for anyway. It is only ever moved forward; what was set for a timer
+ * that is gone is a wake for nothing.
  */
 #include "win.h"
 
@@ -18,6 +19,7 @@ static struct {
     SRWLOCK arm_lock;
     u64 armed_ns; /* host time the timer is set to; TIMER_NEVER: to none. Under arm_lock */
     volatile LONG woken, sleeping, quit;
+    int turns; /* the loop has gone round since it last looked at the handles */
 } loop;
 
 static void on_event(void *opaque)
@@ -28,7 +30,8 @@ static void on_event(void *opaque)
 static void on_timer(void *opaque)
 {
     (void)opaque;
-    /* If it was set anew meanwhile, this forgets it; the loop goes on to look at all timers and sets it for the next. */
+    /* If it was set anew meanwhile, this forgets it; the loop goes on to look at all timers and sets it for
+     * the next. */
     AcquireSRWLockExclusive(&loop.arm_lock);
     loop.armed_ns = TIMER_NEVER;
     ReleaseSRWLockExclusive(&loop.arm_lock);
@@ -89,9 +92,14 @@ void host_deadline(u64 when_ns)
  */
 static void sleep_until(u64 deadline_ns)
 {
-    enum { NEAR_MS = 60, APPROACH_MS = 30, MAX_MS = 1000000 };
+    enum { NEAR_MS = 60, APPROACH_MS = 30, MAX_MS = 1000000, TURNS = 16 };
     const u64 ms = 1000000;
     InterlockedExchange(&loop.sleeping, 1);
+    if (loop.woken && loop.turns++ < TURNS) {
+        loop.sleeping = 0; /* no need to ask Windows; but now and then the handles have their turn */
+        return;
+    }
+    loop.turns = 0;
     u64 now = deadline_ns == TIMER_NEVER ? 0 : host_now_ns();
     DWORD timeout = INFINITE;
     if (loop.woken || deadline_ns <= now) {
