@@ -141,6 +141,7 @@ static bool turn(Cpu *cpu, CpuExit *why)
         if (cpu->fault_vector >= 0)
             return true;
     }
+    u64 drops = cpu->stat[STAT_DROPS];
     u32 context = blocks_context(cpu);
     if (cpu->mode & MODE_STEP) {
         bool tf = cpu->s.eflags & FLAG_TF;
@@ -155,9 +156,8 @@ static bool turn(Cpu *cpu, CpuExit *why)
         enter(cpu, j->code);
         return true;
     }
-    u64 drops = cpu->stat[STAT_DROPS];
     Block *b = find_block(cpu, context);
-    if (link && drops == cpu->stat[STAT_DROPS]) {
+    if (link && drops == cpu->stat[STAT_DROPS]) {      /* a drop takes the Exit's memory with it */
         cpu->stat[STAT_EXIT_LINK]++;
         blocks_link(cpu, link, b);
     }
