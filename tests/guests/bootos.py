@@ -1,9 +1,8 @@
 """bootOS and its programs of one boot sector each: text mode, mode 13h, timer, keyboard ports."""
-import os
 import re
 import time
 
-from lib.guest import SHARED, Failure, Guest
+from lib.guest import Failure, Guest, shared_guest
 
 # What a program shows soon after its start, as text, or the least number of colours in its mode 13h picture.
 TEXT = {
@@ -26,7 +25,7 @@ PROMPT = r"bootOS\n\$\s*\Z"
 
 
 def start(host):
-    image = os.path.join(SHARED, "guests", "bootos-360k.img")
+    image = shared_guest("bootos-360k.img")
     guest = Guest(host, ["-m", "16", "-fda", host.path(image), "-boot", "a", "-snapshot"], serial=False)
     guest.wait_screen(PROMPT, 60)
     return guest

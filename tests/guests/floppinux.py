@@ -1,11 +1,10 @@
 """FLOPPINUX: SYSLINUX and Linux for the i486 on one floppy, with -cpu 486."""
-import os
 
-from lib.guest import SHARED, Guest
+from lib.guest import Guest, shared_guest
 
 
 def test_floppinux(t, host):
-    image = os.path.join(SHARED, "guests", "floppinux-i486-1440k.img")
+    image = shared_guest("floppinux-i486-1440k.img")
     with Guest(
         host, ["-m", "64", "-cpu", "486", "-fda", host.path(image), "-boot", "a", "-snapshot"], serial=False
     ) as guest:

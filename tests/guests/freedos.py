@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import time
 
-from lib.guest import SHARED, Guest
+from lib.guest import Guest, shared_guest
 
 
 def dos_command(guest, line, answer, seconds=30):
@@ -16,7 +16,7 @@ def dos_command(guest, line, answer, seconds=30):
 
 def use_floppy(t, host, media):
     image = f"freedos-{media}.img"
-    source = os.path.join(SHARED, "guests", image)
+    source = shared_guest(image)
     with Guest(host, ["-m", "16", "-fda", image, "-boot", "a"], serial=False, copies=[source]) as guest:
         shown = guest.wait_screen(r"A:\\>", 60)
         t.check(shown.strip() == "A:\\>", "FreeDOS comes up to its prompt on a cleared screen", shown)

@@ -3,7 +3,7 @@ import os
 import re
 import time
 
-from lib.guest import SHARED, Guest
+from lib.guest import Guest, shared_guest
 
 # The order in which MikeOS lists its files.
 FILES = """KERNEL.BIN EDIT.BIN FILEMAN.BIN FISHER.BIN FORTH.BIN HANGMAN.BIN KEYBOARD.BIN MONITOR.BIN
@@ -12,7 +12,7 @@ MUNCHER.BAS SUDOKU.BAS SAMPLE.PCX""".split()
 
 
 def start(host, serial=False):
-    image = os.path.join(SHARED, "guests", "mikeos-1440k.img")
+    image = shared_guest("mikeos-1440k.img")
     return Guest(host, ["-m", "16", "-fda", host.path(image), "-boot", "a", "-snapshot"], serial=serial)
 
 

@@ -6,7 +6,7 @@ import threading
 import time
 
 from lib import screen
-from lib.guest import SHARED, SLOWNESS, TOP, BatchHost, Failure, Guest
+from lib.guest import SLOWNESS, TOP, BatchHost, Failure, Guest, shared_guest
 from guests import linux
 
 SHOTS = os.path.join(TOP, "build", "screenshots")
@@ -166,7 +166,7 @@ def test_window_linux(t, host):
 def test_window_modes(t, host):
     if not host.wine:
         return
-    image = os.path.join(SHARED, "guests", "bootos-360k.img")
+    image = shared_guest("bootos-360k.img")
     arguments = ["-m", "16", "-fda", host.path(image), "-boot", "a", "-snapshot", "-name", "modes"]
     with Display(host) as display, Guest(
         host, arguments, serial=False, display="sdl", environment=display.environment

@@ -58,6 +58,18 @@ class Failure(Exception):
     """A test can't go on."""
 
 
+class LeftOut(Exception):
+    """A test can't be done here; said in a line, neither passed nor failed."""
+
+
+def shared_guest(name):
+    """A guest that is kept beside the project and not in it."""
+    path = os.path.join(SHARED, "guests", name)
+    if not os.path.exists(path):
+        raise LeftOut(f"{path} is not there")
+    return path
+
+
 class Host:
     """How the emulator is started here: natively, under Wine, or on Windows itself."""
 
@@ -415,6 +427,8 @@ def run_parallel(tests, workers):
             start = time.monotonic()
             try:
                 function(checks)
+            except LeftOut as why:
+                checks.note(f"left out: {why}")
             except Failure as why:
                 checks.fail(str(why))
             except Exception as why:  # a defect of the test itself counts as a failed test
