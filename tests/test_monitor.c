@@ -157,6 +157,8 @@ static void test_memory(void)
     CHECK(says("xp/2xw 0", "0000000000000000: 0x09060300 0x15120f0c\r\n"));
     CHECK_MSG(says("xp/8xb 0x10", "0000000000000010: 0x30 0x33 0x36 0x39 0x3c 0x3f 0x42 0x45\r\n"), "%s",
               term.out);
+    CHECK_MSG(says("xp /2xw 0", ": 0x09060300 0x15120f0c\r\n") && says("print /d 7", "7\r\n"),
+              "the blank that `help` shows before the format: %s", term.out);
     CHECK(says("xp/xh 2", "0x0906") && says("xp/xg 0", "0x15120f0c09060300")
           && says("xp/4c 0x16", "'B' 'E' 'H' 'K'"));
     CHECK_MSG(says("xp/db 0x50", "-16\r\n") && says("xp/ub 0x50", "240"), "%s", term.out);

@@ -153,6 +153,8 @@ void monitor_run(Monitor *mon, const char *line)
         return;
     }
     const char *rest = line + len;
+    if (c->takes_format && rest[strspn(rest, " \t")] == '/') /* "x /4i $pc" means "x/4i $pc" */
+        rest += strspn(rest, " \t");
     char format[32] = "";
     if (*rest == '/') {
         size_t n = strcspn(rest, " \t");
