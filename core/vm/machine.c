@@ -81,12 +81,13 @@ void machine_lock(Machine *m) { host_lock(m->thread->lock); }
 void machine_unlock(Machine *m)
 {
     MachineThread *t = m->thread;
+    bool wake = t->halted && m->cpu && cpu_has_work(m->cpu);
 
-    if (t->halted && m->cpu && cpu_has_work(m->cpu)) {
+    if (wake)
         t->halted = false;
-        host_cond_signal(t->cpu_cond);
-    }
     host_unlock(t->lock);
+    if (wake)
+        host_cond_signal(t->cpu_cond);      /* after the unlock, so that the vCPU does not wake only to wait for the lock */
 }
 
 /* ---- the vCPU thread ---- */
