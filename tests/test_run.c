@@ -158,7 +158,8 @@ static void make_tables(bool holes)
 
 /* ---- well-formed instructions ---- */
 
-static u8 *out;
+enum { MAX_INSNS = 68 };
+static u8 *out, *jumps[MAX_INSNS];      /* displacement bytes, filled in when all targets are known */
 static bool code16;
 
 static void byte(u32 v) { *out++ = (u8)v; }
@@ -264,13 +265,14 @@ static void operands(const Template *t, bool op16)
     case M_IMM: modrm(reg, false); bytes(rnd(), size); break;
     case BYTE: byte(rnd()); break;
     case IMM: bytes(rnd(), size); break;
-    case NEAR: byte(rnd() % 12); break;
+    case NEAR: byte(0); break;
     case ADDRESS: bytes(rnd(), code16 ? 2 : 4); break;
     default: break;
     }
 }
 
-static void random_insn(void)
+/* True: it is a jump whose displacement is to be filled in. */
+static bool random_insn(void)
 {
     static const u8 overrides[] = { 0x26, 0x36, 0x3e, 0x64, 0x65, 0x2e };
     const Template *t = &templates[rnd() % ARRAY_LEN(templates)];
@@ -294,6 +296,7 @@ static void random_insn(void)
     operands(t, op16);
     if (t->flags & UNDEFINED)
         bytes(0xd839, 2);           /* cmp eax,ebx */
+    return t->form == NEAR;
 }
 
 static void start_registers(void)
@@ -324,6 +327,7 @@ static void start_registers(void)
 static void make_program(u64 n)
 {
     u32 count, at;
+    u8 *starts[MAX_INSNS + 1];
 
     seed(n);
     cpu_reset(cpu);
@@ -335,9 +339,18 @@ static void make_program(u64 n)
     cpu->s.eip = code16 ? 0x100 + (rnd() & 0xff) : 0x10000 + (rnd() & 0x1fff);
     at = cpu->s.seg[CS].base + cpu->s.eip;
     out = ram + at;
-    count = 8 + rnd() % 60;
-    for (u32 i = 0; i < count; i++)
-        random_insn();
+    count = 8 + rnd() % (MAX_INSNS - 8);
+    for (u32 i = 0; i < count; i++) {
+        starts[i] = out;
+        jumps[i] = random_insn() ? out - 1 : NULL;
+    }
+    starts[count] = out;
+    for (u32 i = 0; i < count; i++) {           /* forward, to the beginning of another instruction */
+        u32 to = i + 1 + rnd() % 4;
+
+        if (jumps[i])
+            *jumps[i] = (u8)(starts[to < count ? to : count] - (jumps[i] + 1));
+    }
     byte(0xf4);
     memcpy(start_ram, ram, RAM_BYTES);
     start_state = cpu->s;

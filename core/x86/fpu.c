@@ -1,11 +1,11 @@
 /*
- * The guest's floating-point state in the host's registers, and FLDENV FNSTENV FRSTOR FNSAVE FXSAVE FXRSTOR MASKMOV.
- * Source: Intel SDM volume 1, 8.1.10 (x87 state images) and 10.5 (FXSAVE); volume 2.
+ * The guest's floating-point state in the host's registers, and FLDENV FNSTENV FRSTOR FNSAVE FXSAVE FXRSTOR
+ * MASKMOV. Source: Intel SDM volume 1, 8.1.10 (x87 state images) and 10.5 (FXSAVE); volume 2.
  *
- * XMM0-7 of the guest are xmm8-15 of the host. Where C code may clobber those (everywhere but on Windows), thunks keep them in s.fx
- * while C runs, and that copy counts here.
- * The last instruction's pointer is found from the host's through the side tables. Not modelled: last data pointer and opcode (zero), as
- * on processors that keep them only for unmasked exceptions.
+ * XMM0-7 of the guest are xmm8-15 of the host. Where C code may clobber those (everywhere but on Windows),
+ * thunks keep them in s.fx while C runs, and that copy counts here. The last instruction's pointer is found
+ * from the host's through the side tables. Not modelled: last data pointer and opcode (zero), as on
+ * processors that keep them only for unmasked exceptions.
  */
 #include "fpu.h"
 
@@ -26,12 +26,13 @@ static u32 mxcsr_mask(void)
     return mask ? mask : MXCSR_MASK_DEFAULT;
 }
 
-/* A guest's image as the host loads it: XMM0-7 to their host places, pointers gone, nothing reserved in MXCSR. */
+/* A guest's image as the host loads it: XMM0-7 to their host places, pointers gone, nothing reserved in
+ * MXCSR. */
 static void to_host(FxImage *host, const u8 *guest)
 {
     u32 mask = mxcsr_mask();
     *host = (FxImage){ { 0 } };
-    __builtin_memcpy(host->bytes, guest, 8);
+    __builtin_memcpy(host->bytes, guest, 6);           /* not the last opcode: the host's differs */
     store32(host->bytes + FX_MXCSR, load32(guest + FX_MXCSR) & mask);
     __builtin_memcpy(host->bytes + FX_ST, guest + FX_ST, XMM_BYTES);
     __builtin_memcpy(host->bytes + FX_XMM8, guest + FX_XMM, XMM_BYTES);
@@ -51,7 +52,7 @@ static void from_host(const Cpu *cpu, u8 *guest, u32 mask)
     u8 kept[XMM_BYTES];
     __builtin_memcpy(kept, xmm, XMM_BYTES);
     __builtin_memset(guest, 0, 512);
-    __builtin_memcpy(guest, host.bytes, 8);
+    __builtin_memcpy(guest, host.bytes, 6);
     store32(guest + FX_MXCSR, load32(host.bytes + FX_MXCSR));
     store32(guest + FX_MXCSR_MASK, mask);
     __builtin_memcpy(guest + FX_ST, host.bytes + FX_ST, XMM_BYTES);
@@ -101,7 +102,8 @@ static unsigned write_env(const Cpu *cpu, u8 *out, const Env *e, unsigned opsize
     if (real_format(cpu))
         ip += cs << 4;
     if (opsize == 4) {
-        u32 words[7] = { 0xffff0000u | e->control, 0xffff0000u | e->status, 0xffff0000u | e->tag, ip, cs, 0, 0xffff0000u };
+        u32 words[7] = {
+            0xffff0000u | e->control, 0xffff0000u | e->status, 0xffff0000u | e->tag, ip, cs, 0, 0xffff0000u};
         if (real_format(cpu)) {
             words[3] = 0xffff0000u | (ip & 0xffff);
             words[4] = ip >> 16 << 12;
@@ -141,8 +143,8 @@ u32 HELPER helper_fnstenv(Cpu *cpu, u32 ea, u32 desc, u64 imm)
 }
 
 /*
- * FLDENV and FRSTOR wait: an unmasked exception that is pending comes first, and here the host must not be the one to raise
- * it. True: leave for the dispatcher.
+ * FLDENV and FRSTOR wait: an unmasked exception that is pending comes first, and here the host must not be
+ * the one to raise it. True: leave for the dispatcher.
  */
 static bool error_pending(Cpu *cpu)
 {
