@@ -1,6 +1,6 @@
 /*
- * The decoder and the disassembler: known encodings, every row of the table reachable, truncation, the 15-byte limit, LOCK,
- * and random bytes (nothing is read past what is given).
+ * The decoder and the disassembler: known encodings, every row of the table reachable, truncation, the
+ * 15-byte limit, LOCK, and random bytes (nothing is read past what is given).
  */
 #include "test.h"
 
@@ -124,14 +124,16 @@ static void every_row_is_reachable(void)
         Insn n;
         bytes_of(&insn_rows[i], code);
         insn_decode(&n, code, 15, 0, true);
-        CHECK_MSG(n.row == &insn_rows[i], "row %u (%s, opcode %02x) is found", i, insn_rows[i].name, insn_rows[i].opcode);
+        CHECK_MSG(n.row == &insn_rows[i], "row %u (%s, opcode %02x) is found", i, insn_rows[i].name,
+                  insn_rows[i].opcode);
         CHECK_MSG(insn_rows[i].number == i, "row %u knows its number", i);
     }
 }
 
 static void a_cut_instruction_wants_more(void)
 {
-    static const u8 code[] = { 0x66, 0x67, 0x2e, 0x81, 0x84, 0x8b, 1, 2, 3, 4, 5, 6 };  /* add word [cs:...], imm16 */
+    static const u8 code[] = {0x66, 0x67, 0x2e, 0x81, 0x84, 0x8b,
+                              1,    2,    3,    4,    5,    6}; /* add word [cs:...], imm16 */
     Insn n;
     CHECK(insn_decode(&n, code, sizeof code, 0, true) != DECODE_SHORT);
     unsigned len = n.len;
@@ -157,10 +159,11 @@ static void fifteen_bytes_are_the_limit(void)
 
 static void lock_needs_memory_that_is_written(void)
 {
-    static const struct { u8 code[4]; bool ok; } rows[] = {
-        { { 0xf0, 0x01, 0x03 }, true }, { { 0xf0, 0x01, 0xc3 }, false }, { { 0xf0, 0x03, 0x03 }, false },
-        { { 0xf0, 0x89, 0x03 }, false }, { { 0xf0, 0x87, 0x03 }, true }, { { 0xf0, 0xff, 0x03 }, true },
-        { { 0xf0, 0x0f, 0xab, 0x03 }, true }, { { 0xf0, 0x0f, 0xa3, 0x03 }, false }, { { 0xf0, 0x39, 0x03 }, false },
+    static const struct { u8 code[4]; bool ok;
+    } rows[] = {
+        {{0xf0, 0x01, 0x03}, true},       {{0xf0, 0x01, 0xc3}, false},       {{0xf0, 0x03, 0x03}, false},
+        {{0xf0, 0x89, 0x03}, false},      {{0xf0, 0x87, 0x03}, true},        {{0xf0, 0xff, 0x03}, true},
+        {{0xf0, 0x0f, 0xab, 0x03}, true}, {{0xf0, 0x0f, 0xa3, 0x03}, false}, {{0xf0, 0x39, 0x03}, false},
     };
     for (unsigned i = 0; i < ARRAY_LEN(rows); i++) {
         Insn n;

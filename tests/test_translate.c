@@ -1,10 +1,12 @@
 /*
- * Translated code against the host processor: each instruction that is valid in 64-bit mode runs natively and through the translator,
- * with the same random registers, flags, memory, x87 and XMM state; everything the guest can see afterwards must be the same.
+ * Translated code against the host processor: each instruction that is valid in 64-bit mode runs natively and
+ * through the translator, with the same random registers, flags, memory, x87 and XMM state; everything the
+ * guest can see afterwards must be the same.
  *
- * The guest's data lies at the same 32-bit addresses in both worlds: in the guest by the memory map, natively by mmap.
- * Variants: register and memory forms, aligned and not, across a page, cold and warm TLB, flags dead and alive. Seeded; argument: a seed.
- * What 64-bit mode doesn't have (stack operations of 4 bytes, INC/DEC 40-4F, segments) is listed in is_exception(); other tests cover it.
+ * The guest's data lies at the same 32-bit addresses in both worlds: in the guest by the memory map, natively
+ * by mmap. Variants: register and memory forms, aligned and not, across a page, cold and warm TLB, flags dead
+ * and alive. Seeded; argument: a seed. What 64-bit mode doesn't have (stack operations of 4 bytes, INC/DEC
+ * 40-4F, segments) is listed in is_exception(); other tests cover it.
  */
 #define _GNU_SOURCE
 #include "test.h"
@@ -94,8 +96,9 @@ static bool has_operand(const InsnRow *r, Operand o) { return r->a == o || r->b 
 
 static bool sized(const InsnRow *r)
 {
-    return has_operand(r, Ev) || has_operand(r, Gv) || has_operand(r, Zv) || has_operand(r, Iv) || has_operand(r, Ov) ||
-           (has_operand(r, AX) && !(r->map == MAP_1 && r->opcode >= 0xd8)) || (r->map == MAP_1 && (r->opcode & 0xfe) == 0x98);
+    return has_operand(r, Ev) || has_operand(r, Gv) || has_operand(r, Zv) || has_operand(r, Iv) ||
+           has_operand(r, Ov) || (has_operand(r, AX) && !(r->map == MAP_1 && r->opcode >= 0xd8)) ||
+           (r->map == MAP_1 && (r->opcode & 0xfe) == 0x98);
 }
 
 static unsigned operand_bytes(const InsnRow *r, unsigned opsize)
@@ -183,8 +186,8 @@ static bool make_case(const InsnRow *r, World *w, Case *c)
     *c = (Case){ .mem = false };
     static const u8 mandatory[] = { [P66] = 0x66, [PF3] = 0xf3, [PF2] = 0xf2 };
     bool modrm = r->sel != ANY || insn_rm_operand(r) != NONE || insn_reg_operand(r) != NONE;
-    bool may_mem = modrm && (r->sel & 0xf0) != 0x40 && (r->sel & 0xf0) != 0x50 && r->sel < 0x80 && insn_rm_operand(r) != Ux &&
-                   insn_rm_operand(r) != Nq;
+    bool may_mem = modrm && (r->sel & 0xf0) != 0x40 && (r->sel & 0xf0) != 0x50 && r->sel < 0x80 &&
+                   insn_rm_operand(r) != Ux && insn_rm_operand(r) != Nq;
     bool must_mem = (r->sel & 0xf0) == 0x20 || (r->sel & 0xf0) == 0x30;
     bool small = sized(r) && r->prefix != PNO && below(3) == 0;
     unsigned opsize = small ? 2 : 4, bytes = operand_bytes(r, opsize);
@@ -202,7 +205,8 @@ static bool make_case(const InsnRow *r, World *w, Case *c)
     if (r->map == MAP_0F38)
         both(c, 0x38);
     both(c, r->opcode);
-    unsigned reg = r->sel & 0x70 && (r->sel & 0xf0) != 0x30 && (r->sel & 0xf0) != 0x50 ? r->sel & 7 : below(8);
+    unsigned reg =
+        r->sel & 0x70 && (r->sel & 0xf0) != 0x30 && (r->sel & 0xf0) != 0x50 ? r->sel & 7 : below(8);
     if (r->sel >= 0x80)
         reg = r->sel >> 3 & 7;
     unsigned rm = r->sel >= 0x80 ? r->sel & 7u : below(8);
@@ -246,7 +250,8 @@ static void random_st(u8 *st)
 
 static void random_xmm(u8 *x)
 {
-    static const u32 singles[] = { 0, 0x3f800000, 0xc0490fdb, 0x7f800000, 0x7fc00001, 0x00000001, 0x42f60000, 0xff7fffff };
+    static const u32 singles[] = {0,          0x3f800000, 0xc0490fdb, 0x7f800000,
+                                  0x7fc00001, 0x00000001, 0x42f60000, 0xff7fffff};
     for (int i = 0; i < 4; i++)
         store32(x + 4 * i, below(2) ? singles[below(8)] : rnd());
     if (below(3) == 0)
@@ -357,26 +362,30 @@ static const char *difference(const World *a, const World *b, u32 flags)
             return text;
         }
     if ((a->flags ^ b->flags) & flags) {
-        snprintf(text, sizeof text, "flags: native %03x, translated %03x", a->flags & FLAGS_ARITH, b->flags & FLAGS_ARITH);
+        snprintf(text, sizeof text, "flags: native %03x, translated %03x", a->flags & FLAGS_ARITH,
+                 b->flags & FLAGS_ARITH);
         return text;
     }
     for (int i = 0; i < 288; i++) {
         if ((i >= 6 && i < 24) || (i >= 28 && i < 32) || (i >= 32 && i < 160 && i % 16 >= 10))
             continue;                   /* pointers, mask, reserved */
         if (a->fx[i] != b->fx[i]) {
-            snprintf(text, sizeof text, "FXSAVE byte %d: native %02x, translated %02x", i, a->fx[i], b->fx[i]);
+            snprintf(text, sizeof text, "FXSAVE byte %d: native %02x, translated %02x", i, a->fx[i],
+                     b->fx[i]);
             return text;
         }
     }
     for (int i = 0; i < DATA_BYTES; i++)
         if (a->data[i] != b->data[i]) {
-            snprintf(text, sizeof text, "memory %08x: native %02x, translated %02x", DATA + i, a->data[i], b->data[i]);
+            snprintf(text, sizeof text, "memory %08x: native %02x, translated %02x", DATA + i, a->data[i],
+                     b->data[i]);
             return text;
         }
     return NULL;
 }
 
-/* Undefined flags come from the host as well, but the check of a memory operand may have changed what the host would have kept. */
+/* Undefined flags come from the host as well, but the check of a memory operand may have changed what the
+ * host would have kept. */
 static u32 flags_to_compare(const InsnRow *r, const Case *c)
 {
     u32 undefined = r->b == I1 ? r->undefined & fA : r->undefined;
@@ -445,7 +454,8 @@ static void inc_and_dec_keep_carry(void)
         start.flags = 3;
         start.gpr[reg] = 0x7fffffff;
         snippet(code, 1);
-        CHECK_MSG(end.gpr[reg] == 0x80000000u && (end.flags & (FLAG_CF | FLAG_OF)) == (FLAG_CF | FLAG_OF), "inc of register %u", reg);
+        CHECK_MSG(end.gpr[reg] == 0x80000000u && (end.flags & (FLAG_CF | FLAG_OF)) == (FLAG_CF | FLAG_OF),
+                  "inc of register %u", reg);
         snippet(code + 1, 1);
         CHECK_MSG(end.gpr[reg] == 0x7ffffffe && end.flags & FLAG_CF, "dec of register %u", reg);
     }
@@ -467,7 +477,8 @@ static void jumps_follow_their_conditions(void)
             start = flags_in;
             snippet(code, sizeof code);
             CHECK_MSG((end.gpr[EBX] & 1) == (flags_out.gpr[EBX] & 1), "jump condition %x", cc);
-            CHECK_MSG(((end.flags ^ start.flags) & FLAGS_ARITH) == 0, "jump condition %x keeps the flags", cc);
+            CHECK_MSG(((end.flags ^ start.flags) & FLAGS_ARITH) == 0, "jump condition %x keeps the flags",
+                      cc);
         }
 }
 
@@ -498,7 +509,8 @@ static void the_stack_works(void)
     random_world(&start);
     start.gpr[ESP] = DATA + 4096 + 2;                           /* pushes cross a page */
     start.gpr[EAX] = 0x12345678;
-    snippet("\x50\x68\x0d\xf0\xad\x0b\x6a\xff\x59\x5a\x5b", 11);/* push eax; push imm; push -1; pop ecx; pop edx; pop ebx */
+    snippet("\x50\x68\x0d\xf0\xad\x0b\x6a\xff\x59\x5a\x5b",
+            11); /* push eax; push imm; push -1; pop ecx; pop edx; pop ebx */
     CHECK(end.gpr[ECX] == 0xffffffff && end.gpr[EDX] == 0x0badf00d && end.gpr[EBX] == 0x12345678);
     CHECK(end.gpr[ESP] == start.gpr[ESP]);
     snippet("\x54\x5c\x66\x50\x66\x5b", 6);                     /* push esp; pop esp; push ax; pop bx */
@@ -522,10 +534,11 @@ static void code_that_changes_itself_is_seen(void)
     start.gpr[ECX] = 4;
     start.gpr[EAX] = 0;
     u32 at = code_at + 64 > CODE_END ? CODE : code_at;
-    char code[] = "\x83\xc0\x01\xfe\x05????\x49\x75\xf4";       /* l: add eax, 1; inc byte [l+2]; dec ecx; jnz l */
+    char code[] = "\x83\xc0\x01\xfe\x05????\x49\x75\xf4"; /* l: add eax, 1; inc byte [l+2]; dec ecx; jnz l */
     store32(code + 5, at + 2);
     snippet(code, sizeof code - 1);
-    CHECK_MSG(end.gpr[EAX] == 1 + 2 + 3 + 4, "a store into the running block takes effect at once: %u", end.gpr[EAX]);
+    CHECK_MSG(end.gpr[EAX] == 1 + 2 + 3 + 4, "a store into the running block takes effect at once: %u",
+              end.gpr[EAX]);
 }
 
 static void faults_are_exact(void)
@@ -541,11 +554,13 @@ static void faults_are_exact(void)
         random_world(&start);
         start.gpr[ESP] = 0x8000;
         u32 at = code_at + 64 > CODE_END ? CODE : code_at;
-        snippet(rows[i].code, rows[i].len);                     /* the IDT's handlers are HLTs at 0x4000 + vector * 16 */
-        CHECK_MSG(cpu->s.eip == 0x4001u + (u32)rows[i].vector * 16, "%s raises vector %d", rows[i].what, rows[i].vector);
+        snippet(rows[i].code, rows[i].len); /* the IDT's handlers are HLTs at 0x4000 + vector * 16 */
+        CHECK_MSG(cpu->s.eip == 0x4001u + (u32)rows[i].vector * 16, "%s raises vector %d", rows[i].what,
+                  rows[i].vector);
         bool error_code = rows[i].vector == VEC_GP;
         u32 pushed = load32(ram + cpu->s.gpr[ESP] + (error_code ? 4 : 0));
-        CHECK_MSG(pushed == at + (rows[i].vector == VEC_DE ? 2u : 0u), "%s: the pushed EIP is its own", rows[i].what);
+        CHECK_MSG(pushed == at + (rows[i].vector == VEC_DE ? 2u : 0u), "%s: the pushed EIP is its own",
+                  rows[i].what);
     }
 }
 
@@ -602,7 +617,8 @@ static bool set_up(void)
     guest_data = mem_ram_ptr(data);
     native_data = mmap((void *)(uintptr_t)DATA, DATA_BYTES, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-    native = mmap((void *)0x10000000, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    native = mmap((void *)0x10000000, 8192, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     native_code = mmap((void *)0x10010000, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     protected_mode();

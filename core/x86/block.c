@@ -1,8 +1,9 @@
 /*
  * Translation blocks: look-up, chaining, invalidation, and the memory they live in. See block.h.
  *
- * A block may die while it runs (it stores into itself, a helper drops everything): its code stays in place until the next translation,
- * which only the dispatcher starts; links into it are taken away at once, and the store returns to the dispatcher.
+ * A block may die while it runs (it stores into itself, a helper drops everything): its code stays in place
+ * until the next translation, which only the dispatcher starts; links into it are taken away at once, and the
+ * store returns to the dispatcher.
  */
 #include "block.h"
 #include "emit.h"
@@ -78,7 +79,8 @@ u32 blocks_context(Cpu *cpu)
     u32 h = (cpu->mode * 0x9e3779b1u ^ (cs->base >> 4) * 0x85ebca6bu ^ cs->limit) >> 8 & (CONTEXT_HASH - 1);
     u32 i = bc->context_hash[h];
     for (; i; i = bc->context[i].next)
-        if (bc->context[i].mode == cpu->mode && bc->context[i].cs_base == cs->base && bc->context[i].cs_limit == cs->limit)
+        if (bc->context[i].mode == cpu->mode && bc->context[i].cs_base == cs->base &&
+            bc->context[i].cs_limit == cs->limit)
             break;
     if (!i) {
         if (bc->context_count + 1 >= MAX_CONTEXTS) {
@@ -151,7 +153,8 @@ void blocks_drop_all(Cpu *cpu)
 void blocks_begin(Cpu *cpu)
 {
     BlockCache *bc = cpu->blocks;
-    if (bc->code_end - bc->code_next < 2 * BLOCK_MAX_CODE || bc->arena + BLOCK_ARENA_BYTES - bc->arena_next < 2 * BLOCK_MAX_CODE)
+    if (bc->code_end - bc->code_next < 2 * BLOCK_MAX_CODE ||
+        bc->arena + BLOCK_ARENA_BYTES - bc->arena_next < 2 * BLOCK_MAX_CODE)
         blocks_drop_all(cpu);
     if (bc->drop_pending) {
         bc->drop_pending = false;
@@ -341,5 +344,6 @@ bool blocks_written(Cpu *cpu, u32 page, u32 offset, u32 bytes)
 
 void blocks_mapping_changed(Cpu *cpu)
 {
-    (void)cpu;      /* every jump between pages and every jump cache entry is checked against exec[] when it is taken */
+    (void)cpu; /* every jump between pages and every jump cache entry is checked against exec[] when it is
+                  taken */
 }

@@ -1,8 +1,10 @@
 /*
- * Translation blocks: where they are, who jumps to whom, which guest bytes they were made from. vCPU thread only.
+ * Translation blocks: where they are, who jumps to whom, which guest bytes they were made from. vCPU thread
+ * only.
  *
- * A block's key is (arena page, offset, EIP, context); a context is a number for (mode, CS base, CS limit). EIPs stand in the code as
- * immediates. Blocks, their exits and side tables lie in a bump arena beside the code; both are dropped whole when full.
+ * A block's key is (arena page, offset, EIP, context); a context is a number for (mode, CS base, CS limit).
+ * EIPs stand in the code as immediates. Blocks, their exits and side tables lie in a bump arena beside the
+ * code; both are dropped whole when full.
  *
  * The jump cache is what translated code itself looks into at indirect jumps: indexed by the low bits of EIP.
  */
@@ -27,7 +29,7 @@ typedef struct Exit {
     u32 pad;
     u8 *patch;                          /* rel32 of the jump */
     u8 *stub;
-    u8 *page_imm;                       /* cross-page jumps: -(arena page + 1) that the check adds; else NULL */
+    u8 *page_imm;                       /* jumps between pages: -(arena page + 1) that the check adds */
     struct Block *from, *to;
     struct Exit *next_incoming;
 } Exit;
@@ -59,8 +61,9 @@ typedef struct {
 } JumpCacheEntry;
 
 enum {
-    STAT_BLOCKS, STAT_INSNS, STAT_GUEST_BYTES, STAT_HOST_BYTES, STAT_KILLED, STAT_DROPS, STAT_LOOKUPS, STAT_LINKS,
-    STAT_EXIT_LINK, STAT_EXIT_OTHER, STAT_FAULTS, STAT_HOST_FAULTS, STAT_SERVICES, STAT_STORES_TO_CODE,
+    STAT_BLOCKS, STAT_INSNS, STAT_GUEST_BYTES, STAT_HOST_BYTES, STAT_KILLED, STAT_DROPS,
+    STAT_LOOKUPS, STAT_LINKS, STAT_EXIT_LINK, STAT_EXIT_OTHER, STAT_FAULTS, STAT_HOST_FAULTS,
+    STAT_SERVICES, STAT_STORES_TO_CODE,
 };
 
 /* Thunks: the code between translated code and C, made once by thunk.c. */

@@ -1,6 +1,7 @@
 /*
  * The decoder: guest bytes -> Insn, by the rows of insn.def.
- * Source: Intel SDM volume 2, chapter 2 (instruction format) and appendix A. 64-bit forms (REX, VEX) are not decoded.
+ * Source: Intel SDM volume 2, chapter 2 (instruction format) and appendix A. 64-bit forms (REX, VEX) are not
+ * decoded.
  */
 #include "insn.h"
 
@@ -14,7 +15,7 @@ const InsnRow insn_rows[] = {
 };
 const unsigned insn_row_count = ARRAY_LEN(insn_rows);
 
-/* First row of each opcode plus one, 0: none; made at the first use (by a thread that creates the CPU or disassembles). */
+/* First row of each opcode plus one, 0: none; made at the first use. */
 static u16 first_row[MAP_COUNT][256];
 static u8 index_made;
 
@@ -30,12 +31,16 @@ static bool is_reg_operand(Operand o) { return o >= Gb && o <= Dd; }
 
 Operand insn_rm_operand(const InsnRow *row)
 {
-    return is_rm_operand(row->a) ? row->a : is_rm_operand(row->b) ? row->b : is_rm_operand(row->c) ? row->c : NONE;
+    if (is_rm_operand(row->a))
+        return row->a;
+    return is_rm_operand(row->b) ? row->b : is_rm_operand(row->c) ? row->c : NONE;
 }
 
 Operand insn_reg_operand(const InsnRow *row)
 {
-    return is_reg_operand(row->a) ? row->a : is_reg_operand(row->b) ? row->b : is_reg_operand(row->c) ? row->c : NONE;
+    if (is_reg_operand(row->a))
+        return row->a;
+    return is_reg_operand(row->b) ? row->b : is_reg_operand(row->c) ? row->c : NONE;
 }
 
 static bool wants_modrm(const InsnRow *row)
@@ -47,9 +52,10 @@ bool insn_has_feature(const Cpu *cpu, unsigned feature)
 {
     static const struct { u8 word, bit; } where[] = {
         [F_NONE] = { 0, 0 }, [F_FPU] = { 0, 0 }, [F_TSC] = { 0, 4 }, [F_MSR] = { 0, 5 }, [F_CX8] = { 0, 8 },
-        [F_SEP] = { 0, 11 }, [F_CMOV] = { 0, 15 }, [F_MMX] = { 0, 23 }, [F_FXSR] = { 0, 24 }, [F_SSE] = { 0, 25 },
-        [F_SSE2] = { 0, 26 }, [F_SSE3] = { 1, 0 }, [F_SSSE3] = { 1, 9 }, [F_SSE41] = { 1, 19 }, [F_SSE42] = { 1, 20 },
-        [F_POPCNT] = { 1, 23 }, [F_MOVBE] = { 1, 22 }, [F_CLFSH] = { 0, 19 },
+        [F_SEP] = { 0, 11 }, [F_CMOV] = { 0, 15 }, [F_MMX] = { 0, 23 }, [F_FXSR] = { 0, 24 },
+        [F_SSE] = { 0, 25 }, [F_SSE2] = { 0, 26 }, [F_SSE3] = { 1, 0 }, [F_SSSE3] = { 1, 9 },
+        [F_SSE41] = { 1, 19 }, [F_SSE42] = { 1, 20 }, [F_POPCNT] = { 1, 23 },
+        [F_MOVBE] = { 1, 22 }, [F_CLFSH] = { 0, 19 },
     };
     return feature == F_NONE || (cpu->features[where[feature].word] >> where[feature].bit & 1);
 }
@@ -272,7 +278,8 @@ u32 insn_desc(const Insn *n)
             if (ops[i] == Eb || ops[i] == Gb || ops[i] == AL || ops[i] == Xb || ops[i] == Yb)
                 log_size = 0;
     }
-    return reg << DESC_REG | (u32)n->rm << DESC_RM | (u32)(n->has_modrm && n->mod == 3) << DESC_ISREG | log_size << DESC_OPSIZE |
-           (u32)n->addr32 << DESC_ADDR32 | (u32)n->seg << DESC_SEG | (u32)n->rep << DESC_REP | (u32)n->lock << DESC_LOCK |
+    return reg << DESC_REG | (u32)n->rm << DESC_RM | (u32)(n->has_modrm && n->mod == 3) << DESC_ISREG |
+           log_size << DESC_OPSIZE | (u32)n->addr32 << DESC_ADDR32 | (u32)n->seg << DESC_SEG |
+           (u32)n->rep << DESC_REP | (u32)n->lock << DESC_LOCK |
            (u32)n->opcode << DESC_OPCODE | (u32)n->len << DESC_LEN | (u32)(n->map != MAP_1) << DESC_0F;
 }

@@ -30,7 +30,10 @@ static const char *const reg16[] = { "ax", "cx", "dx", "bx", "sp", "bp", "si", "
 static const char *const reg32[] = { "eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi" };
 static const char *const seg_name[] = { "es", "cs", "ss", "ds", "fs", "gs", "?", "?" };
 
-static const char *reg_name(unsigned reg, unsigned size) { return size == 1 ? reg8[reg] : size == 2 ? reg16[reg] : reg32[reg]; }
+static const char *reg_name(unsigned reg, unsigned size)
+{
+    return size == 1 ? reg8[reg] : size == 2 ? reg16[reg] : reg32[reg];
+}
 
 static void put_address(Out *o, const Insn *n)
 {
@@ -105,7 +108,10 @@ static void put_operand(Out *o, const Insn *n, Operand k)
     case Dd: put(o, "dr%u", n->reg); break;
     case Ib: case Iw: case Iv: put(o, "0x%x", n->imm); break;
     case Is: put(o, "%s0x%x", (s32)n->imm < 0 ? "-" : "", (s32)n->imm < 0 ? -n->imm : n->imm); break;
-    case Jb: case Jv: put(o, "0x%x", (n->eip + n->len + n->imm) & (n->opsize == 2 ? 0xffffu : 0xffffffffu)); break;
+    case Jb:
+    case Jv:
+        put(o, "0x%x", (n->eip + n->len + n->imm) & (n->opsize == 2 ? 0xffffu : 0xffffffffu));
+        break;
     case Ap: put(o, "0x%x:0x%x", n->imm2, n->imm); break;
     case Ob: case Ov: put_memory(o, n); break;
     case AL: put(o, "al"); break;
@@ -116,7 +122,11 @@ static void put_operand(Out *o, const Insn *n, Operand k)
     case ST0: put(o, "st0"); break;
     case rES: case rCS: case rSS: case rDS: case rFS: case rGS: put(o, "%s", seg_name[k - rES]); break;
     case Xb: case Xv:
-        put(o, "%s [%s:%s]", wide == 1 ? "byte" : wide == 2 ? "word" : "dword", seg_name[n->seg], n->addr32 ? "esi" : "si");
+        put(o, "%s [%s:%s]",
+            wide == 1   ? "byte"
+            : wide == 2 ? "word"
+                        : "dword",
+            seg_name[n->seg], n->addr32 ? "esi" : "si");
         break;
     case Yb: case Yv:
         put(o, "%s [es:%s]", wide == 1 ? "byte" : wide == 2 ? "word" : "dword", n->addr32 ? "edi" : "di");
@@ -140,11 +150,13 @@ static void put_name(Out *o, const Insn *n)
 
 static bool is_string(const Insn *n)
 {
-    return n->map == MAP_1 && ((n->opcode >= 0xa4 && n->opcode <= 0xa7) || (n->opcode >= 0xaa && n->opcode <= 0xaf) ||
-                               (n->opcode >= 0x6c && n->opcode <= 0x6f));
+    return n->map == MAP_1 &&
+           ((n->opcode >= 0xa4 && n->opcode <= 0xa7) || (n->opcode >= 0xaa && n->opcode <= 0xaf) ||
+            (n->opcode >= 0x6c && n->opcode <= 0x6f));
 }
 
-unsigned cpu_disassemble(const u8 *code, unsigned len, u64 address, unsigned bits, char *text, size_t text_size)
+unsigned cpu_disassemble(const u8 *code, unsigned len, u64 address, unsigned bits, char *text,
+                         size_t text_size)
 {
     Insn n;
     Out o = { text, text_size };

@@ -1,5 +1,6 @@
 /*
- * Host instructions, byte by byte. No checks here: translate.c makes sure that the worst block fits before it begins.
+ * Host instructions, byte by byte. No checks here: translate.c makes sure that the worst block fits before it
+ * begins.
  * Source: Intel SDM volume 2, chapter 2.
  */
 #ifndef X86_EMIT_H
@@ -8,7 +9,8 @@
 #include "insn.h"
 
 enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 };
-enum { CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A, CC_S, CC_NS, CC_P, CC_NP, CC_L, CC_GE, CC_LE, CC_G };
+enum { CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A,
+       CC_S, CC_NS, CC_P, CC_NP, CC_L, CC_GE, CC_LE, CC_G };
 
 typedef struct { u8 *p; } Code;
 

@@ -2,9 +2,11 @@
  * The instruction table's columns, and what the decoder makes of guest bytes.
  * Source: Intel SDM volume 2, opcode maps of appendix A; volume 1 appendix A for the flags.
  *
- * insn.def has one row an encoding: X(map, opcode, sel, prefix, name, op1, op2, op3, action, helper, props, feature, read, written, undefined)
+ * insn.def has one row an encoding: X(map, opcode, sel, prefix, name, op1, op2, op3, action, helper, props,
+ * feature, read, written, undefined)
  *   sel      what selects among rows of the same opcode: the modrm byte's fields
- *   prefix   mandatory prefix of the row: PNO none, P66, PF3, PF2; PANY: the prefixes mean nothing special here
+ *   prefix   mandatory prefix of the row: PNO none, P66, PF3, PF2; PANY: they mean nothing
+ *            special here
  *   action   what the translator does with it
  *   helper   the C function behind A_HELPER and behind the forms that other actions don't do inline
  */
@@ -23,12 +25,14 @@ enum { ANY = 0, MEMX = 0x30, REGX = 0x50 };
 #define REG(r) (0x40 | (r))                 /* register operand and modrm.reg is r */
 #define RM(r, m) (0x80 | (r) << 3 | (m))    /* register form with exactly these fields */
 
-/* Operand kinds. E: modrm.rm, a general register or memory; G: modrm.reg; Z: the opcode's low three bits. b w d q: 1 2 4 8 bytes;
- * v: operand size. M: memory only. P/Q/N: MMX in reg / rm or memory / rm. V/W/U: the same for XMM. */
+/* Operand kinds. E: modrm.rm, a general register or memory; G: modrm.reg; Z: the opcode's low three bits.
+ * b w d q: 1 2 4 8 bytes; v: operand size. M: memory only. P Q N: MMX in reg, rm or
+ * memory, rm. V W U: the same for XMM. */
 typedef enum {
     NONE,
     Eb, Ew, Ed, Ev, Edb, Edw,   /* Edb, Edw: 32-bit register or 1, 2 bytes of memory */
-    Mb, Mw, Md, Mq, Mt, Mx, Mp, Ma, Ms, Menv, Msav, Mfx, M0,   /* Mt 10 bytes, Mx 16, Mp far pointer, Ms 6; M0: address only */
+    Mb, Mw, Md, Mq, Mt, Mx, Mp, Ma, Ms, Menv, Msav, Mfx,    /* Mt 10 bytes, Mx 16, Mp far pointer, Ms 6 */
+    M0,                         /* address only */
     Qd, Qq, Ww, Wd, Wq, Wx, Ux, Nq, Rd, STi,
     Gb, Gw, Gd, Gv, Pq, Vx, Sw, Cd, Dd,
     Zb, Zv,
@@ -62,13 +66,14 @@ enum {
 };
 
 /* CPUID features a row needs; feature_bit() in decode.c maps them to Cpu.features. */
-enum { F_NONE, F_FPU, F_TSC, F_MSR, F_CX8, F_SEP, F_CMOV, F_MMX, F_FXSR, F_SSE, F_SSE2, F_SSE3, F_SSSE3, F_SSE41, F_SSE42,
-       F_POPCNT, F_MOVBE, F_CLFSH };
+enum { F_NONE, F_FPU, F_TSC, F_MSR, F_CX8, F_SEP, F_CMOV, F_MMX, F_FXSR, F_SSE, F_SSE2, F_SSE3, F_SSSE3,
+       F_SSE41, F_SSE42, F_POPCNT, F_MOVBE, F_CLFSH };
 
 /* Flag columns. */
 enum {
     fC = FLAG_CF, fP = FLAG_PF, fA = FLAG_AF, fZ = FLAG_ZF, fS = FLAG_SF, fO = FLAG_OF,
     ALLF = FLAGS_ARITH, NOTC = FLAGS_ARITH & ~FLAG_CF,
+    SZAP = fS | fZ | fA | fP, NOTCZ = ALLF & ~(fC | fZ),
 };
 
 typedef struct {
@@ -105,8 +110,8 @@ typedef struct {
 typedef enum { DECODE_OK, DECODE_UD, DECODE_SHORT, DECODE_LONG } DecodeResult;
 
 /*
- * Decodes the instruction at code. avail: bytes that may be read. DECODE_SHORT: more bytes are needed; DECODE_LONG: more than 15 bytes
- * (#GP); DECODE_UD: insn->len is set, row may be NULL.
+ * Decodes the instruction at code. avail: bytes that may be read. DECODE_SHORT: more bytes are needed;
+ * DECODE_LONG: more than 15 bytes (#GP); DECODE_UD: insn->len is set, row may be NULL.
  */
 DecodeResult insn_decode(Insn *insn, const u8 *code, unsigned avail, u32 eip, bool cs32);
 extern const InsnRow insn_rows[];

@@ -1,10 +1,12 @@
 /*
- * cpu_run(): the dispatcher between translated code and everything that is done in C; faults of the host processor; what the slow path
- * of memory operands calls.
+ * cpu_run(): the dispatcher between translated code and everything that is done in C; faults of the host
+ * processor; what the slow path of memory operands calls.
  *
- *   fault waiting -> deliver it;   attention -> x86_service();   else find or make the block for (EIP, mode) and enter it.
+ *   fault waiting -> deliver it;   attention -> x86_service();   else find or make the block for (EIP, mode)
+ * and enter it.
  *
- * x86_raise() comes back here by longjmp from any depth: translated code keeps nothing on the stack that would be missed.
+ * x86_raise() comes back here by longjmp from any depth: translated code keeps nothing on the stack that
+ * would be missed.
  */
 #include "run.h"
 
@@ -117,8 +119,8 @@ static void enter(Cpu *cpu, const u8 *code)
 {
     if (log_on(LOG_EXEC)) {
         const u32 *r = cpu->s.gpr;
-        log_line("%04x:%08x  %08x %08x %08x %08x  %08x %08x %08x %08x  %08x", cpu->s.seg[CS].sel, cpu->s.eip, r[EAX], r[ECX],
-                 r[EDX], r[EBX], r[ESP], r[EBP], r[ESI], r[EDI], cpu->s.eflags);
+        log_line("%04x:%08x  %08x %08x %08x %08x  %08x %08x %08x %08x  %08x", cpu->s.seg[CS].sel, cpu->s.eip,
+                 r[EAX], r[ECX], r[EDX], r[EBX], r[ESP], r[EBP], r[ESI], r[EDI], cpu->s.eflags);
     }
     cpu->scratch[SCRATCH_LINK] = 0;
     cpu->blocks->thunk.enter(cpu, code);

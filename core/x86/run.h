@@ -5,7 +5,12 @@
 #include "x86.h"
 
 /* The access word: what the slow path of a memory operand tells C. */
-enum { ACCESS_SIZE = 0 /* 10 bits */, ACCESS_KIND = 16 /* 2 bits */, ACCESS_SEG = 20 /* 3 bits */, ACCESS_ALIGNED = 24 };
+enum {
+    ACCESS_SIZE = 0 /* 10 bits */,
+    ACCESS_KIND = 16 /* 2 bits */,
+    ACCESS_SEG = 20 /* 3 bits */,
+    ACCESS_ALIGNED = 24
+};
 
 u8 *HELPER run_prepare(Cpu *cpu, u32 ea, u32 access);
 u32 HELPER run_commit(Cpu *cpu);

@@ -9,13 +9,14 @@
  *   exit        s.eip is set
  *   host_fault  the host's fault handler goes on here; s.eip is set, block cache knows the vector
  *
- * Where the host's C convention doesn't keep xmm8-15 (everywhere but on Windows) they travel through s.fx, where they are XMM0-7.
+ * Where the host's C convention doesn't keep xmm8-15 (everywhere but on Windows) they travel through s.fx,
+ * where they are XMM0-7.
  */
 #include "run.h"
 #include "translate.h"
 
 static const u8 saved[] = { RBX, RBP, RSI, RDI, R12, R13, R14, R15 };
-enum { FRAME = 40 };        /* shadow space and alignment: rsp is 16-byte aligned at calls out of translated code */
+enum { FRAME = 40 }; /* shadow space and alignment: rsp is 16-byte aligned at calls out of translated code */
 
 static void xmm_through_memory(Code *c, bool store)
 {

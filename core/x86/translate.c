@@ -1,9 +1,11 @@
 /*
- * The translator's driver: decodes a block within one guest page, finds which flags are wanted where, has each instruction translated,
- * and makes the exits. See translate.h; the instructions themselves are in translate_op.c.
+ * The translator's driver: decodes a block within one guest page, finds which flags are wanted where, has
+ * each instruction translated, and makes the exits. See translate.h; the instructions themselves are in
+ * translate_op.c.
  *
- * A block goes on behind conditional jumps that aren't taken. It ends at other transfers, at the page's end, after 64 instructions,
- * before an instruction that crosses the page. One that crosses is a block of its own that the dispatcher checks each time.
+ * A block goes on behind conditional jumps that aren't taken. It ends at other transfers, at the page's end,
+ * after 64 instructions, before an instruction that crosses the page. One that crosses is a block of its own
+ * that the dispatcher checks each time.
  */
 #include "helpers.h"
 #include "translate.h"
@@ -258,7 +260,8 @@ static bool accesses_memory(const Insn *n)
     return n->mem_size || a == A_PUSH || a == A_POP || a == A_LEAVE || a == A_XLAT;
 }
 
-/* Where a run of instructions that don't touch the (live) flags ends, if parking the flags around it pays; else first. */
+/* Where a run of instructions that don't touch the (live) flags ends, if parking the flags around it pays;
+ * else first. */
 static unsigned end_of_run(const Tr *t, unsigned first)
 {
     unsigned i = first;
@@ -312,7 +315,8 @@ static Block *finish(Tr *t)
     return b;
 }
 
-/* Fetches byte by byte, as far as the instruction needs: the first page may be anywhere, the second is looked at only if needed. */
+/* Fetches byte by byte, as far as the instruction needs: the first page may be anywhere, the second is looked
+ * at only if needed. */
 static DecodeResult fetch_one(Tr *t, Insn *n, u8 *bytes)
 {
     Cpu *cpu = t->cpu;
@@ -345,7 +349,8 @@ Block *translate(Cpu *cpu, u32 page, u32 context)
     u8 bytes[16];
     u32 offset = (cpu->s.seg[CS].base + cpu->s.eip) & PAGE_MASK;
     begin(&t, cpu, page, context);
-    u32 used = decode_page(&t, cpu->arena + ((u64)page << PAGE_SHIFT) + offset, PAGE_SIZE - offset, cpu->s.eip);
+    u32 used =
+        decode_page(&t, cpu->arena + ((u64)page << PAGE_SHIFT) + offset, PAGE_SIZE - offset, cpu->s.eip);
     if (!t.count) {
         DecodeResult r = fetch_one(&t, &t.insn[0], bytes);
         u32 page2 = tlb_exec_page(cpu, (t.linear_page + 1) << PAGE_SHIFT);

@@ -1,5 +1,6 @@
 /*
- * The translator: guest code -> host code, one block at a time. See x86.h for the conventions of translated code.
+ * The translator: guest code -> host code, one block at a time. See x86.h for the conventions of translated
+ * code.
  */
 #ifndef X86_TRANSLATE_H
 #define X86_TRANSLATE_H
@@ -12,8 +13,9 @@ typedef struct Tr Tr;
 /* Where the guest goes on when a store killed translated code: a constant, or what r10 holds. */
 typedef struct { bool in_r10; u32 eip; } NextEip;
 
-/* One access to guest memory: its address, and what to do with it. body() is emitted twice: in line, and out of line for the slow
- * path; `at` is the host address. It may use r10 and must leave r8 and r9 alone until its access is done. */
+/* One access to guest memory: its address, and what to do with it. body() is emitted twice: in line, and out
+ * of line for the slow path; `at` is the host address. It may use r10 and must leave r8 and r9 alone until
+ * its access is done. */
 typedef struct {
     const Insn *n;
     Mem ea;                 /* offset in the segment, in host registers */
@@ -46,7 +48,7 @@ struct Tr {
     u32 mode, cs_base, cs_limit;
     u32 linear_page;        /* of the block's first byte */
     X86Helper *raise;       /* the last instruction is one that only raises: by this helper */
-    bool parked;            /* guest flags are in r13 (and not in the host's flags) for a run of instructions */
+    bool parked; /* guest flags are in r13 (and not in the host's flags) for a run of instructions */
     unsigned count;
     Insn insn[BLOCK_MAX_INSNS];
     u16 live[BLOCK_MAX_INSNS];      /* flags wanted after the instruction */
@@ -55,7 +57,11 @@ struct Tr {
     Exit exit[BLOCK_MAX_EXITS];
     ExitGlue glue[BLOCK_MAX_EXITS];
     unsigned exit_count;
-    struct { u8 *at; const Insn *n; u32 eip; } side[BLOCK_MAX_EXITS];  /* conditional jumps whose exit is out of line */
+    struct {
+        u8 *at;
+        const Insn *n;
+        u32 eip;
+    } side[BLOCK_MAX_EXITS]; /* conditional jumps whose exit is out of line */
     unsigned side_count;
     FaultEntry fault[BLOCK_MAX_INSNS * 2];
     unsigned fault_count;

@@ -1,5 +1,6 @@
 /*
- * Guest memory operands: the check in line, the slow path out of line. See "Memory" in translate.h's Access and x86.h.
+ * Guest memory operands: the check in line, the slow path out of line. See "Memory" in translate.h's Access
+ * and x86.h.
  *
  *     lea   r8d, ea                      offset in the segment
  *     cmp   r8d, limit; ja slow; add r8d, base        only where the segment isn't flat
@@ -9,9 +10,10 @@
  *     test  r8b, size - 1; jnz unaligned comes back if it stays in the page
  *     op    [r9 + r8]
  *
- * The slow path is "prepare, do, commit" (access_prepare() in x86.h) and holds a second copy of the instruction.
- * Where guest flags must survive the check they wait in EAX, and EAX in r11. Through a run of instructions that
- * don't touch flags (the pops before a RET) they are parked in r13 once. Else r13 is scratch.
+ * The slow path is "prepare, do, commit" (access_prepare() in x86.h) and holds a second copy of the
+ * instruction. Where guest flags must survive the check they wait in EAX, and EAX in r11. Through a run of
+ * instructions that don't touch flags (the pops before a RET) they are parked in r13 once. Else r13 is
+ * scratch.
  */
 #include "run.h"
 #include "translate.h"
@@ -81,7 +83,8 @@ static void check_segment(Tr *t, const Access *a, Cold *cold)
     unsigned column = a->size == 10 ? 4 : (unsigned)__builtin_ctz(a->size);
     emit_mem(&t->c, 0, 0, 0x3b, R8, mem_cpu(offsetof(Cpu, seg_max) + (5u * a->seg + column) * sizeof(u32)));
     cold->to_slow[cold->slow_count++] = emit_jcc(&t->c, CC_A);
-    emit_mem(&t->c, 0, 0, 0x03, R8, mem_cpu(offsetof(Cpu, s.seg) + a->seg * sizeof(Seg) + offsetof(Seg, base)));
+    emit_mem(&t->c, 0, 0, 0x03, R8,
+             mem_cpu(offsetof(Cpu, s.seg) + a->seg * sizeof(Seg) + offsetof(Seg, base)));
 }
 
 /* Flags: the offset of r8 in its page against the last one where the access fits. */
@@ -161,8 +164,9 @@ static void emit_one_cold(Tr *t, const Cold *cold)
     if (a->parked)
         emit_unpark(t);
     emit_ea(t, a);
-    emit_mov_imm32(c, R9, (u32)a->size << ACCESS_SIZE | (u32)a->kind << ACCESS_KIND | (u32)a->seg << ACCESS_SEG |
-                          (u32)a->aligned << ACCESS_ALIGNED);
+    emit_mov_imm32(c, R9,
+                   (u32)a->size << ACCESS_SIZE | (u32)a->kind << ACCESS_KIND | (u32)a->seg << ACCESS_SEG |
+                       (u32)a->aligned << ACCESS_ALIGNED);
     emit_store_imm32(c, CPU_FIELD(s.eip), a->n->eip);
     emit_call_to(c, thunk->prepare);
     a->body(t, a->n, mem_base(R9, 0));

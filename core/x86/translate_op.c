@@ -1,5 +1,6 @@
 /*
- * The instructions, by the action of their row: copied with renamed registers, rewritten, or a call of C. See translate.h.
+ * The instructions, by the action of their row: copied with renamed registers, rewritten, or a call of C. See
+ * translate.h.
  */
 #include "fpu.h"
 #include "helpers.h"
@@ -24,7 +25,17 @@ static RegClass reg_class(Operand o)
 {
     switch (o) {
     case Eb: case Gb: case Zb: return CLASS_BYTE;
-    case Ew: case Ed: case Ev: case Edb: case Edw: case Rd: case Gw: case Gd: case Gv: case Zv: return CLASS_GPR;
+    case Ew:
+    case Ed:
+    case Ev:
+    case Edb:
+    case Edw:
+    case Rd:
+    case Gw:
+    case Gd:
+    case Gv:
+    case Zv:
+        return CLASS_GPR;
     case Ww: case Wd: case Wq: case Wx: case Ux: case Vx: return CLASS_XMM;
     default: return CLASS_NONE;
     }
@@ -62,7 +73,8 @@ static void emit_immediates(Code *c, const Insn *n)
             emit32(c, n->imm);
 }
 
-/* The modrm.reg field to emit: groups drop what the chip ignores, so that no newer instruction hides there. */
+/* The modrm.reg field to emit: groups drop what the chip ignores, so that no newer instruction hides there.
+ */
 static unsigned opcode_extension(const Insn *n)
 {
     if (n->map != MAP_1)
@@ -97,16 +109,18 @@ static void note_fault(Tr *t, const Insn *n)
         t->fault[t->fault_count++] = (FaultEntry){ (u32)(t->c.p - t->b->code), n->eip };
 }
 
-/* The instruction itself; at: host address of its memory operand, NULL: none. AH..BH can't stand beside a REX prefix, so they change
- * places with AL..BL around the instruction (BL for CMPXCHG, which uses AL). */
+/* The instruction itself; at: host address of its memory operand, NULL: none. AH..BH can't stand beside a REX
+ * prefix, so they change places with AL..BL around the instruction (BL for CMPXCHG, which uses AL). */
 static void emit_copy(Tr *t, const Insn *n, const Mem *at)
 {
     Code *c = &t->c;
     const InsnRow *row = n->row;
-    RegClass reg_cls = reg_class(insn_reg_operand(row)), rm_cls = at ? CLASS_NONE : reg_class(insn_rm_operand(row));
+    RegClass reg_cls = reg_class(insn_reg_operand(row)),
+             rm_cls = at ? CLASS_NONE : reg_class(insn_rm_operand(row));
     unsigned reg = reg_cls == CLASS_NONE && insn_reg_operand(row) == NONE ? opcode_extension(n) : n->reg;
     unsigned rm = n->rm;
-    bool rex = (reg_cls != CLASS_NONE && host_number(reg_cls, reg) & 8) || (rm_cls != CLASS_NONE && host_number(rm_cls, rm) & 8) || at;
+    bool rex = (reg_cls != CLASS_NONE && host_number(reg_cls, reg) & 8) ||
+               (rm_cls != CLASS_NONE && host_number(rm_cls, rm) & 8) || at;
     unsigned swapped = 0, partner = 0;
     if (rex && reg_cls == CLASS_BYTE && reg >= 4) {
         swapped = reg;
@@ -191,8 +205,14 @@ static void move_esp(Tr *t, const Insn *n, int by)
 static Access stack_access(Tr *t, const Insn *n, unsigned base, int disp, unsigned kind, bool flags_live)
 {
     return (Access){
-        .n = n, .ea = mem_base(base, disp), .wrap16 = !(t->mode & MODE_SS32), .seg = SS, .size = n->opsize, .kind = (u8)kind,
-        .flags_live = flags_live, .next = { false, n->eip + n->len },
+        .n = n,
+        .ea = mem_base(base, disp),
+        .wrap16 = !(t->mode & MODE_SS32),
+        .seg = SS,
+        .size = n->opsize,
+        .kind = (u8)kind,
+        .flags_live = flags_live,
+        .next = {false, n->eip + n->len},
     };
 }
 
@@ -212,7 +232,10 @@ static void store_imm(Tr *t, const Insn *n, u32 imm, Mem at)
     move_esp(t, n, -n->opsize);
 }
 
-static void push_reg_body(Tr *t, const Insn *n, Mem at) { store_reg(t, n, host_reg(n->has_modrm ? n->rm : n->opcode & 7), at); }
+static void push_reg_body(Tr *t, const Insn *n, Mem at)
+{
+    store_reg(t, n, host_reg(n->has_modrm ? n->rm : n->opcode & 7), at);
+}
 static void push_r10_body(Tr *t, const Insn *n, Mem at) { store_reg(t, n, R10, at); }
 static void push_imm_body(Tr *t, const Insn *n, Mem at) { store_imm(t, n, n->imm, at); }
 static void push_return_body(Tr *t, const Insn *n, Mem at) { store_imm(t, n, n->eip + n->len, at); }
@@ -298,7 +321,8 @@ static void call(Tr *t, const Insn *n, bool flags_live)
     emit_exit(t, n, eip);
 }
 
-/* Jumps to the EIP in r10, flags parked: poll, then the jump cache; what isn't there goes to the dispatcher. */
+/* Jumps to the EIP in r10, flags parked: poll, then the jump cache; what isn't there goes to the dispatcher.
+ */
 static void to_r10(Tr *t)
 {
     Code *c = &t->c;
@@ -358,7 +382,8 @@ static void ret(Tr *t, const Insn *n, bool flags_live)
     to_r10(t);
 }
 
-/* LOOPcc and JCXZ: jrcxz keeps the flags. With 16-bit addresses CX counts, and RCX waits in r9 while it is tested. */
+/* LOOPcc and JCXZ: jrcxz keeps the flags. With 16-bit addresses CX counts, and RCX waits in r9 while it is
+ * tested. */
 static void loop(Tr *t, const Insn *n)
 {
     Code *c = &t->c;
@@ -453,7 +478,8 @@ static void xlat(Tr *t, const Insn *n, bool flags_live)
                              .flags_live = flags_live, .body = xlat_body });
 }
 
-/* Rows that neither look at flags nor change them and can't fault on the host: flags may stay parked around them. */
+/* Rows that neither look at flags nor change them and can't fault on the host: flags may stay parked around
+ * them. */
 static bool keeps_out_of_flags(const Insn *n)
 {
     return n->row && !n->row->read && !n->row->written && !n->row->undefined && !(n->row->props & P_HF);
@@ -472,8 +498,8 @@ bool insn_in_run(const Insn *n)
 
 bool insn_ends_run(const Insn *n)
 {
-    return keeps_out_of_flags(n) && (n->row->action == A_RET || n->row->action == A_CALL || n->row->action == A_CALLI ||
-                                     n->row->action == A_JMPI);
+    return keeps_out_of_flags(n) && (n->row->action == A_RET || n->row->action == A_CALL ||
+                                     n->row->action == A_CALLI || n->row->action == A_JMPI);
 }
 
 void translate_insn(Tr *t, const Insn *n, u16 live_after)
