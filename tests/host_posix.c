@@ -1,9 +1,11 @@
 /*
- * host.h for the build machine: what unit tests and the native harness run on. Not shipped. Files complete from a queue
- * that the loop and host_io_wait() serve, so that a completion never comes inside its submit, as on Windows.
+ * host.h for the build machine: what unit tests and the native harness run on. Not shipped. Files complete
+ * from a queue that the loop and host_io_wait() serve, so that a completion never comes inside its submit, as
+ * on Windows.
  */
 #define _GNU_SOURCE
 #include "host_posix.h"
+#include "host_posix_net.h"
 
 #include "../core/vm/chardev.h"
 #include "../core/vm/host.h"
@@ -87,7 +89,8 @@ static void *thread_main(void *p)
     HostThread *t = p;
     stack_t alt = { .ss_sp = malloc(65536), .ss_size = 65536 };
 
-    sigaltstack(&alt, NULL);    /* translated code owns no stack that a signal frame may be pushed on blindly */
+    /* translated code owns no stack that a signal frame may be pushed on blindly */
+    sigaltstack(&alt, NULL);
     t->run(t->opaque);
     return NULL;
 }
@@ -192,7 +195,8 @@ HostFile *host_file_open(const char *path, unsigned flags, Error *err)
         fd = open("/tmp", O_TMPFILE | O_RDWR, 0600);
         path = "temporary file";
     } else {
-        fd = open(path, (flags & HOST_WRITE ? O_RDWR : O_RDONLY) | (flags & HOST_CREATE ? O_CREAT | O_TRUNC : 0), 0666);
+        fd = open(path,
+            (flags & HOST_WRITE ? O_RDWR : O_RDONLY) | (flags & HOST_CREATE ? O_CREAT | O_TRUNC : 0), 0666);
     }
     if (fd < 0) {
         error_set(err, "%s: %s", path, strerror(errno));
@@ -439,20 +443,24 @@ void host_posix_loop(Machine *m)
         host_io_wait();
         go_on = machine_service(m, &deadline);
         bool input = stdio_chr && !stdio_chr->eof && chardev_room(&stdio_chr->chr);
-        struct pollfd fds[2] = { { .fd = wake_pipe[0], .events = POLLIN }, { .fd = input ? 0 : -1, .events = POLLIN } };
+        struct pollfd fds[2] = { { .fd = wake_pipe[0], .events = POLLIN }, { .fd = input ? 0 : -1,
+                                                                             .events = POLLIN } };
 
         if (!go_on)
             break;
         machine_unlock(m);
         u64 now = host_now_ns();
         u64 left = deadline == TIMER_NEVER ? 1000 * NS_PER_SEC : deadline > now ? deadline - now : 0;
+        if (posix_net_eager())
+            left = 0;
         struct timespec ts = { (time_t)(left / NS_PER_SEC), (long)(left % NS_PER_SEC) };
         char drain[64];
 
-        ppoll(fds, 2, &ts, NULL);
+        ppoll(fds, 2 + (nfds_t)sockets, &ts, NULL);
         while (read(wake_pipe[0], drain, sizeof(drain)) > 0)
             ;
         machine_lock(m);
+        posix_net_dispatch(fds + 2, sockets);
         if (input && (fds[1].revents & (POLLIN | POLLHUP)) && stdio_chr)
             stdio_input();
     }

@@ -1,6 +1,6 @@
 /*
- * The whole machine on the build machine, without a window: for debugging and for tests with sanitizers. Not shipped.
- * Takes the same command line as qemu.exe; the display is always "none".
+ * The whole machine on the build machine, without a window: for debugging and for tests with sanitizers. Not
+ * shipped. Takes the same command line as qemu.exe; the display is always "none".
  */
 #include "host_posix.h"
 

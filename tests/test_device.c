@@ -11,7 +11,8 @@ typedef struct { u32 count; u8 regs[6]; u16 word; u8 pad[4]; u64 when; } ChipSta
 typedef struct { Device dev; ChipState s; int loads; bool refuse; } Chip;
 
 static const SaveField chip_fields[] = {
-    SAVE(ChipState, count), SAVE(ChipState, regs), SAVE(ChipState, word), SAVE(ChipState, pad), SAVE(ChipState, when), SAVE_END
+    SAVE(ChipState, count), SAVE(ChipState, regs), SAVE(ChipState, word), SAVE(ChipState, pad),
+        SAVE(ChipState, when), SAVE_END
 };
 
 static void chip_reset(Device *dev) { ((Chip *)dev)->s.word = 7; }
@@ -42,7 +43,8 @@ int main(void)
     CHECK(!strcmp(a->dev.id, "chip") && !strcmp(b->dev.id, "chip.1"));
     CHECK(device_class_tiles(&chip_class, &err));
     wrong.fields = gap_fields;
-    CHECK_MSG(!device_class_tiles(&wrong, &err) && strstr(err.text, "no field"), "a forgotten field is found");
+    CHECK_MSG(!device_class_tiles(&wrong, &err) && strstr(err.text, "no field"),
+              "a forgotten field is found");
     wrong.fields = twice_fields;
     CHECK_MSG(!device_class_tiles(&wrong, &err) && strstr(err.text, "overlaps"), "a doubled field is found");
 
@@ -56,12 +58,14 @@ int main(void)
 
     b->s.count = 5;
     for (size_t len = 0; len < one.len; len++)
-        CHECK_MSG(!device_load(&b->dev, one.data, len, &err) && b->s.count == 5, "cut at %zu is refused whole", len);
+        CHECK_MSG(!device_load(&b->dev, one.data, len, &err) && b->s.count == 5,
+                  "cut at %zu is refused whole", len);
     one.data[5] = 'x';
     CHECK_MSG(!device_load(&b->dev, one.data, one.len, &err) && strstr(err.text, "unknown field xount"),
               "an unknown field is named");
     b->refuse = true;
-    CHECK_MSG(!device_load(&b->dev, two.data, two.len, &err) && b->s.count == 5, "what the chip refuses leaves it as it was");
+    CHECK_MSG(!device_load(&b->dev, two.data, two.len, &err) && b->s.count == 5,
+              "what the chip refuses leaves it as it was");
     CHECK(b->loads == 3);
 
     devices_destroy(&m);

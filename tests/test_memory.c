@@ -20,7 +20,13 @@ void cpu_code_written(Cpu *cpu, u32 arena_page, u32 offset, u32 bytes)
     code_bytes = bytes;
 }
 
-typedef struct { u64 last_offset, last_value; unsigned last_size, calls; Memory *mem; bool nested_dma; u8 seen[4]; } Chip;
+typedef struct {
+    u64 last_offset, last_value;
+    unsigned last_size, calls;
+    Memory *mem;
+    bool nested_dma;
+    u8 seen[4];
+} Chip;
 
 static u64 chip_read(void *opaque, u64 offset, unsigned size)
 {
@@ -78,7 +84,8 @@ static void test_mmio(Memory *mem)
 {
     static const MmioOps narrow = { chip_read, chip_write, 1, 2 }, wide = { chip_read, chip_write, 4, 4 };
     Chip chip = { .mem = mem };
-    MemRegion *a = mem_mmio(mem, "narrow", 0x1000, &narrow, &chip), *b = mem_mmio(mem, "wide", 0x1000, &wide, &chip);
+    MemRegion *a = mem_mmio(mem, "narrow", 0x1000, &narrow, &chip);
+    MemRegion *b = mem_mmio(mem, "wide", 0x1000, &wide, &chip);
 
     mem_map(mem, a, 0xd0000000, 0, 0x1000, 0, MEM_RW);
     mem_map(mem, b, 0xd0001000, 0, 0x1000, 0, MEM_RW);
@@ -104,7 +111,8 @@ static void test_dma(Memory *mem)
     mem_dma_read(mem, 0x100800, back, sizeof(back));
     CHECK(!memcmp(buf, back, sizeof(buf)));
     CHECK(mem_page_flags(mem)[0x100] & PAGE_DIRTY);
-    CHECK_MSG(code_page == 0x101 && code_offset == 0 && code_bytes == 4096, "DMA over translated code is told");
+    CHECK_MSG(code_page == 0x101 && code_offset == 0 && code_bytes == 4096,
+              "DMA over translated code is told");
     mem_dma_read(mem, 0x1ffff0, back, 32);
     CHECK(back[31] == 0xff);
 }

@@ -1,4 +1,5 @@
-/* Timers in order, cancelled, re-armed; the virtual clock and the TSC stand still while the machine is stopped. */
+/* Timers in order, cancelled, re-armed; the virtual clock and the TSC stand still while the machine is
+ * stopped. */
 #include "test.h"
 
 #include "../core/vm/clocks.h"
@@ -45,7 +46,8 @@ int main(void)
 
     timer_arm(&timers[3], 0);
     timers_run(&m);
-    CHECK_MSG(rearmed >= 1 && timer_armed(&timers[3]), "a timer that always re-arms into the past does not hold the loop");
+    CHECK_MSG(rearmed >= 1 && timer_armed(&timers[3]),
+              "a timer that always re-arms into the past does not hold the loop");
     timer_arm(&timers[2], 0);
     timers_run(&m);
     CHECK(strchr(order, 'c') && !timer_armed(&timers[3]));

@@ -1,9 +1,10 @@
 /*
- * Disks as the guest's controllers see them: an array of bytes with asynchronous requests. Implemented by block/.
- * Machine lock held for every call.
+ * Disks as the guest's controllers see them: an array of bytes with asynchronous requests. Implemented by
+ * block/. Machine lock held for every call.
  *
- * A request completes exactly once, on the main thread with the lock held, never inside blk_submit(). The caller owns the
- * request and its buffer until done() is called. Requests may complete in any order; overlapping ones are the caller's care.
+ * A request completes exactly once, on the main thread with the lock held, never inside blk_submit(). The
+ * caller owns the request and its buffer until done() is called. Requests may complete in any order;
+ * overlapping ones are the caller's care.
  */
 #ifndef VM_BLK_H
 #define VM_BLK_H
@@ -16,7 +17,9 @@ typedef struct Machine Machine;
 typedef struct Blk Blk;
 
 typedef enum { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD } BlkOp;
-typedef enum { BLK_OK, BLK_ERR_IO, BLK_ERR_RANGE, BLK_ERR_READONLY, BLK_ERR_NOSPACE, BLK_ERR_NOMEDIUM } BlkResult;
+typedef enum {
+    BLK_OK, BLK_ERR_IO, BLK_ERR_RANGE, BLK_ERR_READONLY, BLK_ERR_NOSPACE, BLK_ERR_NOMEDIUM
+} BlkResult;
 
 typedef struct BlkReq {
     BlkOp op;
@@ -31,19 +34,22 @@ typedef struct BlkReq {
     void *priv[4];
 } BlkReq;
 
-/* A drive and its medium, as the command line describes it. The name ("ide0-hd0", "floppy0", "ide1-cd0") is what the monitor shows. */
+/* A drive and its medium, as the command line describes it. The name ("ide0-hd0", "floppy0", "ide1-cd0")
+ * is what the monitor shows. */
 Blk *blk_create(Machine *m, const DriveConfig *cfg, const char *name, Error *err);
 void blk_destroy(Blk *blk);                                     /* waits for what is in flight, flushes */
 
 bool blk_has_medium(const Blk *blk);
-u64 blk_bytes(const Blk *blk);                                  /* of the medium, 0 without; raw files are rounded up to 512 */
+/* of the medium, 0 without; raw files are rounded up to 512 */
+u64 blk_bytes(const Blk *blk);
 bool blk_readonly(const Blk *blk);
 bool blk_is_cdrom(const Blk *blk);
 const char *blk_name(const Blk *blk);
 const char *blk_file(const Blk *blk);                           /* "" without a medium */
 
 void blk_submit(Blk *blk, BlkReq *req);
-void blk_drain(Blk *blk);                                       /* returns when nothing is in flight; runs done() callbacks */
+/* returns when nothing is in flight; runs done() callbacks */
+void blk_drain(Blk *blk);
 /* Blocking, for loaders and geometry guesses at start-up, before the machine runs. */
 bool blk_read_now(Blk *blk, u64 offset, void *buf, u32 bytes);
 
@@ -58,6 +64,7 @@ void blk_set_locked(Blk *blk, bool locked);                     /* the guest's p
 Blk *blk_first(Machine *m);
 Blk *blk_next(Blk *blk);
 void blk_describe(Blk *blk, char *out, size_t size);
-void blk_flush_all(Machine *m);                                 /* blocking: everything acknowledged is on the disk */
+/* blocking: everything acknowledged is on the disk */
+void blk_flush_all(Machine *m);
 
 #endif

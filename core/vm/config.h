@@ -7,7 +7,7 @@
 #include "error.h"
 #include "types.h"
 
-enum { CFG_DRIVES = 16, CFG_SERIALS = 4, CFG_PARALLELS = 3, CFG_DEVICES = 32 };
+enum { CFG_DRIVES = 16, CFG_SERIALS = 4, CFG_PARALLELS = 3, CFG_DEVICES = 32, CFG_NETS = 32 };
 
 typedef enum { IF_IDE, IF_FLOPPY, IF_NONE } DriveIf;
 
@@ -22,6 +22,13 @@ typedef struct {
 
 typedef enum { DISPLAY_SDL, DISPLAY_NONE } DisplayKind;
 typedef enum { VGA_STD, VGA_NONE } VgaKind;
+
+/* One -net, -netdev, -nic, or -device with a network card: net/config.c reads what it says. */
+typedef enum { NET_NET, NET_NETDEV, NET_NIC, NET_DEVICE } NetOption;
+typedef struct {
+    NetOption option;
+    char *spec;                 /* NULL: not used */
+} NetConfig;
 
 typedef struct {
     bool isapc;                 /* -M isapc */
@@ -45,6 +52,7 @@ typedef struct {
     char *monitor;              /* NULL: "vc" with a window */
     char *debugcon;             /* -debugcon spec for port E9h, NULL: none */
     struct { bool used; char *spec; } device[CFG_DEVICES];     /* -device: driver,key=value,... */
+    NetConfig net[CFG_NETS];    /* in the order of the command line */
     bool rtc_local;             /* -localtime, -rtc base=localtime */
     s64 rtc_base;               /* seconds since 1970 for -rtc base=DATE, or -1: the host's clock */
     bool no_reboot, no_shutdown, start_stopped;
@@ -60,8 +68,8 @@ bool spec_get(const char *spec, const char *key, char *out, size_t size);
 
 typedef enum { OPTIONS_RUN, OPTIONS_EXIT_OK, OPTIONS_ERROR } OptionsResult;
 
-/* Parses a command line (UTF-8). OPTIONS_EXIT_OK: -h or -version was printed to stdout. Notes about options that are accepted
- * and have no meaning here go to stderr by log_line(). */
+/* Parses a command line (UTF-8). OPTIONS_EXIT_OK: -h or -version was printed to stdout. Notes about
+ * options that are accepted and have no meaning here go to stderr by log_line(). */
 OptionsResult options_parse(int argc, char **argv, Config *cfg, Error *err);
 void config_default(Config *cfg);
 void config_free(Config *cfg);

@@ -1,9 +1,9 @@
 /*
  * The contract between the machine and its CPU (core/x86 implements it). One CPU, run by one vCPU thread.
  *
- * Threads: cpu_run() on the vCPU thread without the machine lock; lines may be driven from any thread that holds the lock;
- * cpu_attention() from any thread; everything else with the lock held and the CPU parked (not inside cpu_run()),
- * or on the vCPU thread from inside a device handler where it says so.
+ * Threads: cpu_run() on the vCPU thread without the machine lock; lines may be driven from any thread that
+ * holds the lock; cpu_attention() from any thread; everything else with the lock held and the CPU parked (not
+ * inside cpu_run()), or on the vCPU thread from inside a device handler where it says so.
  */
 #ifndef VM_CPU_H
 #define VM_CPU_H
@@ -22,12 +22,14 @@ typedef enum {
     CPU_EXIT_DEBUG,         /* breakpoint or single step wanted by a debugger */
 } CpuExit;
 
-/* model: 486 pentium pentium2 pentium3 (default, NULL) pentium4 coreduo qemu32 max ..., optional ",+feature,-feature". */
+/* model: 486 pentium pentium2 pentium3 (default, NULL) pentium4 coreduo qemu32 max ..., optional
+ * ",+feature,-feature". */
 Cpu *cpu_create(Machine *m, const char *model, Error *err);
 void cpu_destroy(Cpu *cpu);
 void cpu_reset(Cpu *cpu);                   /* power-on or reset line */
 CpuExit cpu_run(Cpu *cpu);
-bool cpu_has_work(Cpu *cpu);                /* an interrupt it would take, NMI, SMI, INIT: wakes HLT. Any holder of the lock */
+/* an interrupt it would take, NMI, SMI, INIT: wakes HLT. Any holder of the lock */
+bool cpu_has_work(Cpu *cpu);
 
 /* Asks the CPU to look up from its work: bits below. Any thread, no lock needed, cheap. */
 enum { CPU_ATT_STOP = 1, CPU_ATT_IRQ = 2, CPU_ATT_FLUSH = 4, CPU_ATT_CODE = 8 };
@@ -37,21 +39,28 @@ void cpu_attention(Cpu *cpu, u32 bits);
 Irq cpu_intr_line(Cpu *cpu);                /* level */
 Irq cpu_nmi_line(Cpu *cpu);                 /* edge */
 Irq cpu_smi_line(Cpu *cpu);                 /* edge */
-Irq cpu_init_line(Cpu *cpu);                /* edge: INIT, as the keyboard controller's and port 92h's reset */
-Irq cpu_ferr_line_to(Cpu *cpu, Irq irq13);  /* where FERR# goes (IRQ 13 with CR0.NE = 0); returns IGNNE# line (port F0h) */
+/* edge: INIT, as the keyboard controller's and port 92h's reset */
+Irq cpu_init_line(Cpu *cpu);
+/* where FERR# goes (IRQ 13 with CR0.NE = 0); returns IGNNE# line (port F0h) */
+Irq cpu_ferr_line_to(Cpu *cpu, Irq irq13);
 void cpu_set_a20(Cpu *cpu, bool on);        /* also from handlers on the vCPU thread */
 bool cpu_get_a20(Cpu *cpu);
 
-/* Interrupt acknowledge: called on the vCPU thread with the lock held; returns the vector, or -1: spurious, nothing there. */
+/* Interrupt acknowledge: called on the vCPU thread with the lock held; returns the vector, or -1:
+ * spurious, nothing there. */
 void cpu_connect_intack(Cpu *cpu, int (*ack)(void *opaque), void *opaque);
-/* The local APIC's MSR: called on the vCPU thread with the lock held. May stay unconnected (no APIC: CPUID says so). */
-void cpu_connect_apic(Cpu *cpu, u64 (*get_base)(void *opaque), void (*set_base)(void *opaque, u64 value), void *opaque);
+/* The local APIC's MSR: called on the vCPU thread with the lock held. May stay unconnected (no APIC: CPUID
+ * says so). */
+void cpu_connect_apic(Cpu *cpu, u64 (*get_base)(void *opaque),
+                      void (*set_base)(void *opaque, u64 value), void *opaque);
 /* Told when the CPU enters and leaves SMM, vCPU thread, lock held: the board shows or hides SMRAM. */
 void cpu_connect_smm(Cpu *cpu, void (*smm)(void *opaque, bool active), void *opaque);
 
 /* ---- memory's calls ---- */
-void cpu_memory_changed(Cpu *cpu);          /* a mapping changed: drop the TLB before the next instruction. Lock held */
-void cpu_code_written(Cpu *cpu, u32 arena_page, u32 offset, u32 bytes);    /* DMA hit a PAGE_CODE page. Lock held */
+/* a mapping changed: drop the TLB before the next instruction. Lock held */
+void cpu_memory_changed(Cpu *cpu);
+/* DMA hit a PAGE_CODE page. Lock held */
+void cpu_code_written(Cpu *cpu, u32 arena_page, u32 offset, u32 bytes);
 
 /* ---- for the monitor and loaders; CPU parked, or vCPU thread ---- */
 u64 cpu_eip(Cpu *cpu);                      /* linear address of the next instruction */
@@ -62,8 +71,10 @@ void cpu_info_registers(Cpu *cpu, PrintFn *print, void *opaque);
 void cpu_info_mem(Cpu *cpu, PrintFn *print, void *opaque);
 void cpu_info_tlb(Cpu *cpu, PrintFn *print, void *opaque);
 void cpu_info_jit(Cpu *cpu, PrintFn *print, void *opaque);
-/* Disassembles one instruction of at most 15 bytes; bits 16 or 32; returns its length (1 for what is no instruction). */
-unsigned cpu_disassemble(const u8 *code, unsigned len, u64 address, unsigned bits, char *out, size_t out_size);
+/* Disassembles one instruction of at most 15 bytes; bits 16 or 32; returns its length (1 for what is no
+ * instruction). */
+unsigned cpu_disassemble(const u8 *code, unsigned len, u64 address, unsigned bits, char *out,
+                         size_t out_size);
 unsigned cpu_code_bits(Cpu *cpu);           /* 16 or 32, of the current CS */
 
 #endif

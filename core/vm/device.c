@@ -83,7 +83,8 @@ bool device_class_tiles(const DeviceClass *cls, Error *err)
     return ok;
 }
 
-/* ---- save: [u32 version] { u8 name length, name, u8 width, u32 count, data } ... u8 0, u32 extra bytes, extra ---- */
+/* ---- save: u32 version, { u8 name length, name, u8 width, u32 count, data } ..., u8 0,
+ *            u32 extra bytes, extra ---- */
 
 void savebuf_put(SaveBuf *b, const void *p, size_t n)
 {
@@ -167,8 +168,8 @@ static bool load_field(const Device *dev, Reader *r, u8 *state, bool *more, Erro
     if (!f)
         return error_set(err, "%s: unknown field %.*s", dev->id, *len, (const char *)name);
     if (head[0] != f->width || load32(head + 1) != f->count)
-        return error_set(err, "%s: field %s has %u x %u bytes, not %u x %u", dev->id, f->name, load32(head + 1),
-                         head[0], f->count, f->width);
+        return error_set(err, "%s: field %s has %u x %u bytes, not %u x %u", dev->id, f->name,
+                         load32(head + 1), head[0], f->count, f->width);
     data = take(r, (size_t)f->width * f->count);
     if (!data)
         return error_set(err, "%s: field %s is cut short", dev->id, f->name);
@@ -178,7 +179,8 @@ static bool load_field(const Device *dev, Reader *r, u8 *state, bool *more, Erro
 
 static bool parse(Device *dev, Reader *r, u8 *state, const u8 **extra, Error *err)
 {
-    u32 ours = dev->cls->version ? dev->cls->version : 1, want = dev->cls->extra_size ? dev->cls->extra_size(dev) : 0;
+    u32 ours = dev->cls->version ? dev->cls->version : 1;
+    u32 want = dev->cls->extra_size ? dev->cls->extra_size(dev) : 0;
     const u8 *head = take(r, 4);
     bool more = true;
 

@@ -1,10 +1,11 @@
 /*
- * Devices: a state struct the guest can observe, a table that describes its fields, and a few functions. The table serves
- * reset (zero, then class->reset), save, load and listing. See docs of STYLE: the rows must tile the state struct; a test
- * walks every class and demands it.
+ * Devices: a state struct the guest can observe, a table that describes its fields, and a few functions. The
+ * table serves reset (zero, then class->reset), save, load and listing. See docs of STYLE: the rows must tile
+ * the state struct; a test walks every class and demands it.
  *
- * In a snapshot each field is: name, element width, count, little-endian data. A field missing in the file keeps its reset
- * value; an unknown one is an error that names it. Nothing of the host (pointers, host times) is in the state struct.
+ * In a snapshot each field is: name, element width, count, little-endian data. A field missing in the file
+ * keeps its reset value; an unknown one is an error that names it. Nothing of the host (pointers, host times)
+ * is in the state struct.
  */
 #ifndef VM_DEVICE_H
 #define VM_DEVICE_H
@@ -21,7 +22,8 @@ typedef struct {
     u32 count;              /* elements */
 } SaveField;
 
-/* The element width and count of a field come from its type: a row cannot lie. Arrays of arrays count innermost elements. */
+/* The element width and count of a field come from its type: a row cannot lie. Arrays of arrays count
+ * innermost elements. */
 #define SAVE_ELEM(x) _Generic((x), \
     u8 *: 1, u16 *: 2, u32 *: 4, u64 *: 8, s8 *: 1, s16 *: 2, s32 *: 4, s64 *: 8, \
     u8: 1, u16: 2, u32: 4, u64: 8, s8: 1, s16: 2, s32: 4, s64: 8, default: 0)
@@ -37,23 +39,27 @@ typedef struct DeviceClass {
     size_t state, state_size;       /* where the state struct lies in it */
     const SaveField *fields;
     void (*reset)(Device *dev);     /* state already zeroed; also drops host-side activity. May be NULL */
-    bool (*loaded)(Device *dev, Error *err);    /* after load: check ranges, re-arm timers, re-raise lines. May be NULL */
+    /* after load: check ranges, re-arm timers, re-raise lines. May be NULL */
+    bool (*loaded)(Device *dev, Error *err);
     void (*destroy)(Device *dev);   /* frees what the device allocated besides itself. May be NULL */
     /* Large state (video memory, FIFOs of variable size) beyond the table; each may be NULL. */
     u32 (*extra_size)(Device *dev);
     u8 *(*extra_data)(Device *dev);
     void (*extra_loaded)(Device *dev);          /* after loaded(), when a load has filled extra_data() */
-    void (*info)(Device *dev, void (*print)(void *opaque, const char *line), void *opaque);     /* for the monitor */
+    /* for the monitor */
+    void (*info)(Device *dev, void (*print)(void *opaque, const char *line), void *opaque);
 } DeviceClass;
 
 struct Device {
     const DeviceClass *cls;
     Machine *m;
-    char id[32];                    /* unique in the machine: class name, with ".n" for the second and later */
+    /* unique in the machine: class name, with ".n" for the second and later */
+    char id[32];
     Device *next;                   /* in order of creation */
 };
 
-/* Allocates a zeroed device, adds it to the machine, gives it its id. Never NULL (out of memory ends the program). */
+/* Allocates a zeroed device, adds it to the machine, gives it its id. Never NULL (out of memory ends the
+ * program). */
 void *device_create(Machine *m, const DeviceClass *cls);
 
 void device_reset(Device *dev);
@@ -67,8 +73,8 @@ bool device_class_tiles(const DeviceClass *cls, Error *err);
 typedef struct { u8 *data; size_t len, cap; } SaveBuf;
 void savebuf_put(SaveBuf *b, const void *p, size_t n);
 void device_save(Device *dev, SaveBuf *out);
-/* Refuses whole: the state is untouched on error. A field missing in the data keeps the value it has: who loads a machine resets
- * it first. */
+/* Refuses whole: the state is untouched on error. A field missing in the data keeps the value it has: who
+ * loads a machine resets it first. */
 bool device_load(Device *dev, const u8 *data, size_t len, Error *err);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * Host and user errors. A function that can fail returns bool (or a pointer) and fills an Error: one line, without a
- * full stop, that says what and where. The caller may put its own context in front. The Error is never NULL.
+ * Host and user errors. A function that can fail returns bool (or a pointer) and fills an Error: one line,
+ * without a full stop, that says what and where. The caller may put its own context in front. The Error is
+ * never NULL.
  */
 #ifndef VM_ERROR_H
 #define VM_ERROR_H

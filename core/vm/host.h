@@ -1,6 +1,7 @@
 /*
- * What the machine needs from the computer it runs on. Implemented by win32/ (and, for tests on the build machine only,
- * by tests/host_posix.c). Nothing else calls the operating system. Names of files are UTF-8 throughout.
+ * What the machine needs from the computer it runs on. Implemented by win32/ (and, for tests on the build
+ * machine only, by tests/host_posix.c). Nothing else calls the operating system. Names of files are UTF-8
+ * throughout.
  */
 #ifndef VM_HOST_H
 #define VM_HOST_H
@@ -16,8 +17,10 @@ s64 host_wall_us(void);                     /* microseconds since 1970-01-01 UTC
 s64 host_utc_offset_s(s64 unix_s);          /* local time minus UTC at that moment */
 
 /* ---- memory: any thread ---- */
-void *host_pages_alloc(u64 bytes);          /* zeroed, read-write, page-aligned, backed on first touch; NULL: no memory */
-void host_pages_zero(void *p, u64 bytes);   /* page-aligned range reads as zero again; gives the memory back if it can */
+/* zeroed, read-write, page-aligned, backed on first touch; NULL: no memory */
+void *host_pages_alloc(u64 bytes);
+/* page-aligned range reads as zero again; gives the memory back if it can */
+void host_pages_zero(void *p, u64 bytes);
 void host_pages_free(void *p, u64 bytes);
 void *host_code_alloc(u64 bytes);           /* read-write-execute; NULL: policy or memory forbids */
 void host_code_free(void *p, u64 bytes);
@@ -39,13 +42,15 @@ void host_cond_signal(HostCond *c);         /* wakes all waiters */
 
 /* ---- main loop ---- */
 void host_wake(void);                       /* any thread: the main loop looks at timers and requests again */
-/* Any thread: the main loop looks at timers at this host time at the latest. Cheaper than host_wake(): nobody is woken before. */
+/* Any thread: the main loop looks at timers at this host time at the latest. Cheaper than host_wake():
+ * nobody is woken before. */
 void host_deadline(u64 when_ns);
 
 /* ---- processor faults inside translated code: vCPU thread ----
- * The handler gets the faulting host address and the guest-visible vector that the host's exception stands for
- * (0 #DE, 16 #MF, 17 #AC, 19 #XM, 6 #UD, 13 #GP, 14 #PF), and returns the host address to go on at with all registers
- * unchanged, or NULL if the fault is not its own (then it is a bug of ours, reported and fatal). */
+ * The handler gets the faulting host address and the guest-visible vector that the host's exception stands
+ * for (0 #DE, 16 #MF, 17 #AC, 19 #XM, 6 #UD, 13 #GP, 14 #PF), and returns the host address to go on at with
+ * all registers unchanged, or NULL if the fault is not its own (then it is a bug of ours: reported and
+ * fatal). */
 typedef void *HostFaultFn(void *opaque, void *host_pc, int vector);
 void host_fault_handler(HostFaultFn *fn, void *opaque);
 
@@ -65,7 +70,8 @@ bool host_file_resize(HostFile *f, u64 bytes, Error *err);
 bool host_file_read(HostFile *f, u64 offset, void *buf, size_t bytes, Error *err);
 bool host_file_write(HostFile *f, u64 offset, const void *buf, size_t bytes, Error *err);
 
-/* Asynchronous. Completes exactly once, on the main thread with the machine lock held, never inside submit. */
+/* Asynchronous. Completes exactly once, on the main thread with the machine lock held, never inside
+ * submit. */
 typedef enum { HOST_IO_READ, HOST_IO_WRITE, HOST_IO_FLUSH } HostIoKind;
 typedef struct HostIo {
     HostIoKind kind;
@@ -82,15 +88,17 @@ typedef struct HostIo {
     void *priv[8];                          /* the host's own */
 } HostIo;
 void host_io_submit(HostIo *io);            /* main or vCPU thread, machine lock held */
-/* Waits until a request in flight has completed and runs done() of those that have; false at once: none is in flight.
- * Main thread, machine lock held; for draining (blk_drain), not for a running guest. */
+/* Waits until a request in flight has completed and runs done() of those that have; false at once: none is
+ * in flight. Main thread, machine lock held; for draining (blk_drain), not for a running guest. */
 bool host_io_wait(void);
 
-/* Reads a whole file into malloc'ed memory (one NUL is added behind it); NULL and err if it can't or if it is larger than max. */
+/* Reads a whole file into malloc'ed memory (one NUL is added behind it); NULL and err if it can't or if it
+ * is larger than max. */
 u8 *host_file_slurp(const char *path, size_t max, size_t *size, Error *err);
 bool host_file_exists(const char *path);
 
-/* Firmware and other files that are part of the program. Name as in pc-bios ("bios-256k.bin"); false: not there. */
+/* Firmware and other files that are part of the program. Name as in pc-bios ("bios-256k.bin"); false: not
+ * there. */
 bool host_resource(const char *name, const void **data, size_t *size);
 
 #endif

@@ -9,8 +9,9 @@ u32 log_mask;
 static FILE *log_file;
 
 static const struct { const char *name; u32 bit; } categories[] = {
-    { "guest_errors", LOG_GUEST }, { "int", LOG_INT }, { "cpu_reset", LOG_CPU_RESET }, { "in_asm", LOG_IN_ASM },
-    { "out_asm", LOG_OUT_ASM }, { "ioport", LOG_IOPORT }, { "exec", LOG_EXEC }, { "cpu", LOG_CPU }, { "mmu", LOG_MMU },
+    { "guest_errors", LOG_GUEST }, { "int", LOG_INT }, { "cpu_reset", LOG_CPU_RESET },
+    { "in_asm", LOG_IN_ASM }, { "out_asm", LOG_OUT_ASM }, { "ioport", LOG_IOPORT },
+    { "exec", LOG_EXEC }, { "cpu", LOG_CPU }, { "mmu", LOG_MMU },
     { "unimp", LOG_UNIMP },
 };
 

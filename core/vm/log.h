@@ -33,7 +33,8 @@ void log_once(bool *said, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Sends lines to a file (UTF-8 name) instead of stderr; false if it can't be made. */
 bool log_to_file(const char *path);
 
-/* Parses a comma list of `-d` names into a mask; false if a name is unknown. `log_names()` lists them for help. */
+/* Parses a comma list of `-d` names into a mask; false if a name is unknown. `log_names()` lists them for
+ * help. */
 bool log_parse(const char *list, u32 *mask);
 const char *log_names(void);
 

@@ -1,9 +1,10 @@
 /*
  * The machine lock, the vCPU thread and the run state.
  *
- * The vCPU thread holds the lock except inside cpu_run(). It parks (waits on cpu_cond) when the machine is paused, when the main
- * thread wants it parked, when a request waits to be served, and when the CPU is halted with nothing to do. A halted CPU is
- * woken by whoever lets go of the lock after having given it work: machine_unlock() looks.
+ * The vCPU thread holds the lock except inside cpu_run(). It parks (waits on cpu_cond) when the machine is
+ * paused, when the main thread wants it parked, when a request waits to be served, and when the CPU is halted
+ * with nothing to do. A halted CPU is woken by whoever lets go of the lock after having given it work:
+ * machine_unlock() looks.
  */
 #include "machine.h"
 
@@ -50,7 +51,8 @@ Machine *machine_create(const Config *cfg, u64 arena_bytes, Error *err)
     m->mem = memory_create(m, arena_bytes);
     if (!m->mem || !clocks_create(m)) {
         machine_destroy(m);
-        error_set(err, "not enough memory for a guest with %llu MB", (unsigned long long)(cfg->ram_bytes >> 20));
+        error_set(err, "not enough memory for a guest with %llu MB",
+                  (unsigned long long)(cfg->ram_bytes >> 20));
         return NULL;
     }
     m->ui = ui_create(m);
@@ -87,7 +89,8 @@ void machine_unlock(Machine *m)
         t->halted = false;
     host_unlock(t->lock);
     if (wake)
-        host_cond_signal(t->cpu_cond);      /* after the unlock, so that the vCPU does not wake only to wait for the lock */
+        /* after the unlock, so that the vCPU does not wake only to wait for the lock */
+        host_cond_signal(t->cpu_cond);
 }
 
 /* ---- the vCPU thread ---- */

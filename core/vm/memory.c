@@ -1,8 +1,9 @@
 /*
  * Physical address space and I/O ports: a list of mappings with priorities, compiled to one entry per page.
  *
- * A page may read from one place and write to another (shadow RAM that is being filled: read ROM, write RAM), so an entry
- * holds both sides. Entries live in leaves of 1024 pages, made when something is first mapped there.
+ * A page may read from one place and write to another (shadow RAM that is being filled: read ROM, write RAM),
+ * so an entry holds both sides. Entries live in leaves of 1024 pages, made when something is first mapped
+ * there.
  */
 #include "memory.h"
 
@@ -260,7 +261,8 @@ void mem_list(Memory *mem, void (*print)(void *opaque, const char *line), void *
     char line[160];
 
     for (Mapping *map = mem->mappings; map; map = map->next) {
-        snprintf(line, sizeof(line), "%010llx-%010llx  prio %d  %s%s%s  %s+%llx", (unsigned long long)map->addr,
+        snprintf(line, sizeof(line), "%010llx-%010llx  prio %d  %s%s%s  %s+%llx",
+                 (unsigned long long)map->addr,
                  (unsigned long long)(map->addr + map->bytes - 1), map->priority,
                  map->flags & (MEM_R | MEM_ROM) ? "r" : "-", map->flags & MEM_W ? "w" : "-",
                  map->flags & MEM_ROM ? " rom" : "", map->region->name, (unsigned long long)map->offset);

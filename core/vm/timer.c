@@ -1,8 +1,9 @@
 /*
  * Clocks and timers: two sorted lists served by the main loop.
  *
- * A clock is the host's monotonic counter minus an offset; the virtual one stops by remembering where it stood and starts
- * again with a new offset. The TSC is the host's own, offset and stopped in the same way: no division on the way to RDTSC.
+ * A clock is the host's monotonic counter minus an offset; the virtual one stops by remembering where it
+ * stood and starts again with a new offset. The TSC is the host's own, offset and stopped in the same way: no
+ * division on the way to RDTSC.
  */
 #include "timer.h"
 
