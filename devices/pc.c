@@ -24,6 +24,7 @@
 #include "../core/vm/chardev.h"
 #include "../core/vm/cpu.h"
 #include "../core/vm/monitor.h"
+#include "../core/vm/nic.h"
 #include "dma.h"
 #include "fdc.h"
 #include "fw_cfg.h"
@@ -59,8 +60,7 @@ static void isa_set(void *opaque, int n, bool level)
     irq_set(pc->isa[pc->source[n].irq], up);
 }
 
-/* One more chip on ISA interrupt n. */
-static Irq isa_irq(Pc *pc, int n)
+Irq pc_isa_irq(Pc *pc, int n)
 {
     if (pc->sources == ISA_SOURCES)
         abort();
@@ -216,13 +216,13 @@ static bool create_ports(Pc *pc, Error *err)
         if (!open_chardev(pc, "serial", i, m->cfg.serial[i], &chr, err))
             return false;
         if (chr)
-            uart_create(m, serial_port[i], isa_irq(pc, serial_irq[i]), chr);
+            uart_create(m, serial_port[i], pc_isa_irq(pc, serial_irq[i]), chr);
     }
     for (int i = 0; i < CFG_PARALLELS; i++) {
         if (!open_chardev(pc, "parallel", i, m->cfg.parallel[i], &chr, err))
             return false;
         if (chr)
-            parallel_create(m, parallel_port[i], isa_irq(pc, parallel_irq[i]), chr);
+            parallel_create(m, parallel_port[i], pc_isa_irq(pc, parallel_irq[i]), chr);
     }
     return true;
 }
@@ -250,16 +250,16 @@ static void create_at_chips(Pc *pc)
     static const PortOps ferr_ack = { .write = ferr_ack_write, .sizes = 1 };
     Machine *m = pc->dev.m;
 
-    Pit *pit = pit_create(m, isa_irq(pc, 0));
+    Pit *pit = pit_create(m, pc_isa_irq(pc, 0));
     pit_connect_return(pit, pic_return(pc->pic, 0));
     if (pc->ioapic)
         pit_connect_return(pit, ioapic_return(pc->ioapic, 2));
-    pc->rtc = rtc_create(m, isa_irq(pc, 8));
+    pc->rtc = rtc_create(m, pc_isa_irq(pc, 8));
     pc->dma = dma_create(m);
-    i8042_create(m, isa_irq(pc, 1), isa_irq(pc, 12), pc->soft_reset, a20_set, pc);
+    i8042_create(m, pc_isa_irq(pc, 1), pc_isa_irq(pc, 12), pc->soft_reset, a20_set, pc);
     port92_create(m, (A20Gate){ a20_set, a20_get, pc }, pc->soft_reset);
-    pc->fdc = fdc_create(m, 0x3f0, isa_irq(pc, 6), pc->dma, pc->floppy[0], pc->floppy[1]);
-    pc->ignne = cpu_ferr_line_to(pc->cpu, isa_irq(pc, 13));
+    pc->fdc = fdc_create(m, 0x3f0, pc_isa_irq(pc, 6), pc->dma, pc->floppy[0], pc->floppy[1]);
+    pc->ignne = cpu_ferr_line_to(pc->cpu, pc_isa_irq(pc, 13));
     port_map(m, "ferr ack", 0xf0, 1, &ferr_ack, pc);
     pc->fw = fw_cfg_create(m);
 }
@@ -278,12 +278,12 @@ static void create_pci(Pc *pc)
     Irq isa[16];
 
     for (int n = 0; n < 16; n++)
-        isa[n] = isa_irq(pc, n);
+        isa[n] = pc_isa_irq(pc, n);
     m->pci = i440fx_create(m, &wiring);
     pc->piix3 = piix3_create(m, m->pci, 0x08, isa);
-    ide_pci_create(m, m->pci, 0x09, isa_irq(pc, 14), isa_irq(pc, 15), pc->ide);
+    ide_pci_create(m, m->pci, 0x09, pc_isa_irq(pc, 14), pc_isa_irq(pc, 15), pc->ide);
     if (m->cfg.acpi) {
-        Piix4Pm *pm = piix4_pm_create(m, m->pci, 0x0b, isa_irq(pc, 9), cpu_smi_line(pc->cpu));
+        Piix4Pm *pm = piix4_pm_create(m, m->pci, 0x0b, pc_isa_irq(pc, 9), cpu_smi_line(pc->cpu));
         m->powerdown = piix4_pm_power_button;
         m->powerdown_opaque = pm;
     }
@@ -296,8 +296,8 @@ static void create_isa(Pc *pc)
 {
     Machine *m = pc->dev.m;
 
-    ide_isa_create(m, 0x1f0, 0x3f6, isa_irq(pc, 14), pc->ide[0], pc->ide[1]);
-    ide_isa_create(m, 0x170, 0x376, isa_irq(pc, 15), pc->ide[2], pc->ide[3]);
+    ide_isa_create(m, 0x1f0, 0x3f6, pc_isa_irq(pc, 14), pc->ide[0], pc->ide[1]);
+    ide_isa_create(m, 0x170, 0x376, pc_isa_irq(pc, 15), pc->ide[2], pc->ide[3]);
     if (m->cfg.vga != VGA_NONE)
         vga_isa_create(m);
 }
@@ -314,6 +314,7 @@ static void pc_destroy(Device *dev)
 {
     Pc *pc = CONTAINER_OF(dev, Pc, dev);
 
+    net_close(dev->m);
     for (int i = 0; i < pc->chardevs; i++)
         chardev_close(pc->chardev[i]);
     for (int i = 0; i < 4; i++)
@@ -357,5 +358,5 @@ bool pc_create(Machine *m, Error *err)
         create_isa(pc);
     else
         create_pci(pc);
-    return create_ports(pc, err) && pc_add_devices(pc, err) && pc_configure_firmware(pc, err);
+    return create_ports(pc, err) && pc_add_cards(pc, err) && pc_add_devices(pc, err) && pc_configure_firmware(pc, err);
 }

@@ -48,6 +48,11 @@ bool pc_load_firmware(Pc *pc, Error *err);
 /* CMOS and fw_cfg, when all chips are there; -kernel too. */
 bool pc_configure_firmware(Pc *pc, Error *err);
 
+/* One more chip on ISA interrupt n. */
+Irq pc_isa_irq(Pc *pc, int n);
+
 bool pc_add_devices(Pc *pc, Error *err);
+/* Network cards, and what they are connected to. */
+bool pc_add_cards(Pc *pc, Error *err);
 
 #endif

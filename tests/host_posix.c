@@ -443,8 +443,10 @@ void host_posix_loop(Machine *m)
         host_io_wait();
         go_on = machine_service(m, &deadline);
         bool input = stdio_chr && !stdio_chr->eof && chardev_room(&stdio_chr->chr);
-        struct pollfd fds[2] = { { .fd = wake_pipe[0], .events = POLLIN }, { .fd = input ? 0 : -1,
-                                                                             .events = POLLIN } };
+        static struct pollfd fds[2 + POSIX_NET_MAX];
+        fds[0] = (struct pollfd){ .fd = wake_pipe[0], .events = POLLIN };
+        fds[1] = (struct pollfd){ .fd = input ? 0 : -1, .events = POLLIN };
+        int sockets = posix_net_prepare(fds + 2);
 
         if (!go_on)
             break;

@@ -1,7 +1,8 @@
 /*
  * The machine: what is shared by its parts, the machine lock, and its run state.
  *
- *   main thread   main loop: timers, completions, input, monitor. Holds the lock while it works, never while it waits.
+ *   main thread   main loop: timers, completions, input, monitor. Holds the lock while it works, never while
+ *                 it waits.
  *   vCPU thread   cpu_run() without the lock; takes it for port I/O, MMIO and interrupt acknowledge.
  */
 #ifndef VM_MACHINE_H
@@ -32,6 +33,7 @@ struct Machine {
     Cpu *cpu;
     Ui *ui;                         /* display and input hub, see ui.h */
     PciBus *pci;                    /* NULL on isapc */
+    struct Net *net;                /* VLANs, see nic.h */
     Device *devices;                /* in order of creation */
     MachineThread *thread;          /* machine.c's own: lock, vCPU thread, run state */
     void (*powerdown)(void *opaque);/* the board's power button; NULL: none */
@@ -41,14 +43,16 @@ struct Machine {
     struct InfoNode *info_topics;   /* monitor.c's list of what devices show by `info` */
 };
 
-/* Makes an empty machine (memory, clocks, UI hub; no chips). The board (devices/pc.h) fills it. Config is copied. */
+/* Makes an empty machine (memory, clocks, UI hub; no chips). The board (devices/pc.h) fills it. Config is
+ * copied. */
 Machine *machine_create(const Config *cfg, u64 arena_bytes, Error *err);
 void machine_destroy(Machine *m);
 
 void machine_lock(Machine *m);
 void machine_unlock(Machine *m);
 
-/* Starts the vCPU thread. With cfg.start_stopped the machine is paused until machine_cont(). Main thread, lock held. */
+/* Starts the vCPU thread. With cfg.start_stopped the machine is paused until machine_cont(). Main thread,
+ * lock held. */
 void machine_start(Machine *m);
 /* Ends the vCPU thread. Main thread, lock held (it is let go while waiting). */
 void machine_join(Machine *m);
@@ -64,8 +68,8 @@ void machine_park(Machine *m);
 void machine_unpark(Machine *m);
 
 /*
- * Requests: any thread that holds the lock (device handlers on the vCPU thread among them). They are served by the main loop
- * in machine_service(), with the vCPU parked.
+ * Requests: any thread that holds the lock (device handlers on the vCPU thread among them). They are served
+ * by the main loop in machine_service(), with the vCPU parked.
  */
 typedef enum {
     REQ_RESET    = 1 << 0,          /* with -no-reboot: REQ_SHUTDOWN */

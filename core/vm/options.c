@@ -84,7 +84,8 @@ static const Option options[] = {
     {"win2k-hack", NULL, GROUP_MACHINE, set_flag, FIELD(win2k_hack), true,
      "for the set-up of Windows 2000, which takes a fast disk for a full one"},
     {"device", "DRIVER,...", GROUP_MACHINE, apply_device, 0, 0,
-     "isa-debug-exit or isa-debugcon with iobase=N; ide-hd, ide-cd or floppy with drive=ID"},
+     "isa-debug-exit or isa-debugcon with iobase=N; ide-hd, ide-cd or floppy with drive=ID; ne2k_pci or "
+     "ne2k_isa with netdev=ID"},
 
     {"fda", "FILE", GROUP_DISK, apply_image, PLACE(IF_FLOPPY, 0), 0, "image in floppy drive A:"},
     {"fdb", "FILE", GROUP_DISK, apply_image, PLACE(IF_FLOPPY, 1), 0, "image in floppy drive B:"},
@@ -99,6 +100,14 @@ static const Option options[] = {
      "format=raw if=ide|floppy|none index=N media=disk|cdrom readonly=on snapshot=on id=ID"},
     {"snapshot", NULL, GROUP_DISK, apply_snapshot, 0, 0,
      "writes go to a temporary place, the images stay as they are"},
+
+    {"net", "KIND,...", GROUP_NET, apply_net, NET_NET, 0,
+     "nic[,vlan=N][,macaddr=M][,model=ne2k_pci|ne2k_isa]: a card (without it there is none); "
+     "socket[,vlan=N],listen=HOST:PORT | connect=HOST:PORT | mcast=GROUP:PORT | udp=HOST:PORT,localaddr=HOST:PORT; "
+     "dump[,vlan=N][,file=F]; none. listen=:PORT is reached from this computer only, listen=0.0.0.0:PORT from all"},
+    {"netdev", "KIND,id=ID,...", GROUP_NET, apply_net, NET_NETDEV, 0,
+     "as -net socket; the card is -device ne2k_pci,netdev=ID,mac=M"},
+    {"nic", "KIND,...", GROUP_NET, apply_net, NET_NIC, 0, "both in one: -nic socket,connect=HOST:PORT,mac=M"},
 
     {"kernel", "FILE", GROUP_LINUX, set_text, FIELD(kernel), 0, "boot this Linux kernel or multiboot file"},
     {"initrd", "FILE", GROUP_LINUX, set_text, FIELD(initrd), 0,
@@ -144,12 +153,9 @@ static const Option options[] = {
      "the guest always runs under the built-in translator"},
     {"k", "LAYOUT", GROUP_NOTE, set_text, FIELD(keymap), 0,
      "keys reach the guest by their place, its own layout applies"},
-    {"net", "NET", GROUP_NOTE, apply_net, 0, 0, "network cards are not in this build"},
-    {"nic", "NET", GROUP_NOTE, apply_net, 0, 0, "network cards are not in this build"},
-    {"netdev", "NET", GROUP_NOTE, apply_net, 0, 0, "network cards are not in this build"},
-    {"user-net dummy-net", NULL, GROUP_NOTE, no_effect, 0, 0, "network cards are not in this build"},
+    {"user-net dummy-net", NULL, GROUP_NOTE, no_effect, 0, 0, "the user network is not in this build"},
     {"macaddr nics tftp bootp smb redir", "X", GROUP_NOTE, no_effect, 0, 0,
-     "network cards are not in this build"},
+     "the user network is not in this build; -net nic,macaddr= sets a card's address"},
     {"usb", NULL, GROUP_NOTE, no_effect, 0, 0, "USB is not in this build; keyboard and mouse are PS/2"},
     {"usbdevice", "DEVICE", GROUP_NOTE, no_effect, 0, 0,
      "USB is not in this build; keyboard and mouse are PS/2"},
@@ -186,6 +192,7 @@ static const Option options[] = {
 static const char *const group_title[GROUP_COUNT] = {
     [GROUP_MACHINE] = "Machine",
     [GROUP_DISK] = "Disks",
+    [GROUP_NET] = "Networks",
     [GROUP_LINUX] = "Kernels without a boot loader",
     [GROUP_DISPLAY] = "Picture",
     [GROUP_PORTS] = "Ports",

@@ -21,12 +21,13 @@ typedef struct {
     bool no_defaults;  /* -nodefaults */
     bool snapshot;     /* -snapshot */
     bool monitor_set, serial_set, parallel_set, display_set;
-    int serials, parallels, devices, drives, firmware_dirs;
+    int serials, parallels, devices, nets, drives, firmware_dirs;
 } Parse;
 
 typedef enum {
     GROUP_MACHINE,
     GROUP_DISK,
+    GROUP_NET,
     GROUP_LINUX,
     GROUP_DISPLAY,
     GROUP_PORTS,
@@ -67,6 +68,7 @@ bool spec_next(char **list, char **key, char **value);
 ApplyFn apply_machine, apply_cpu, apply_accel, apply_smp, apply_memory, apply_boot, apply_rtc,
     apply_startdate, apply_firmware_dir, apply_vga, apply_vga_name, apply_display, apply_sdl, apply_nographic,
     apply_serial, apply_parallel, apply_monitor, apply_log, apply_net, apply_loadvm;
+bool add_net(Parse *p, NetOption option, const char *spec); /* for apply_device, too */
 bool machine_finish(Parse *p); /* defaults that depend on other options */
 
 /* options_drive.c */

@@ -135,6 +135,8 @@ static void each_text(Config *cfg, void (*visit)(char **text))
         visit(&cfg->parallel[i]);
     for (int i = 0; i < CFG_DEVICES; i++)
         visit(&cfg->device[i].spec);
+    for (int i = 0; i < CFG_NETS; i++)
+        visit(&cfg->net[i].spec);
 }
 
 static void free_text(char **text)

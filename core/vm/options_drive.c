@@ -284,13 +284,16 @@ bool apply_device(Parse *p, const Option *o, const char *arg)
         return device_drive(p, arg, IF_IDE, true);
     if (!strcmp(driver, "floppy"))
         return device_drive(p, arg, IF_FLOPPY, false);
+    if (!strcmp(driver, "ne2k_pci") || !strcmp(driver, "ne2k_isa"))
+        return add_net(p, NET_DEVICE, arg);
     if (device_absent(driver)) {
         note(p, "the device %s is not in this build", driver);
         return true;
     }
     if (strcmp(driver, "isa-debug-exit") && strcmp(driver, "isa-debugcon"))
         return bad_value(p, arg,
-                         "unknown device; there are isa-debug-exit, isa-debugcon, ide-hd, ide-cd, floppy");
+                         "unknown device; there are isa-debug-exit, isa-debugcon, ide-hd, ide-cd, floppy, "
+                         "ne2k_pci, ne2k_isa");
     if (p->devices == CFG_DEVICES)
         return bad_value(p, arg, "more than %d devices", CFG_DEVICES);
     p->cfg->device[p->devices].used = true;

@@ -387,7 +387,7 @@ bool apply_monitor(Parse *p, const Option *o, const char *arg)
     return true;
 }
 
-/* ---- log, and what this build lacks ---- */
+/* ---- log, networks, and what this build lacks ---- */
 
 bool apply_log(Parse *p, const Option *o, const char *arg)
 {
@@ -401,12 +401,18 @@ bool apply_log(Parse *p, const Option *o, const char *arg)
            bad_value(p, arg, "unknown category; there are: %s", log_names());
 }
 
+bool add_net(Parse *p, NetOption option, const char *spec)
+{
+    if (p->nets == CFG_NETS)
+        return bad_value(p, spec, "more than %d network options", CFG_NETS);
+    p->cfg->net[p->nets].option = option;
+    p->cfg->net[p->nets++].spec = text_dup(spec);
+    return true;
+}
+
 bool apply_net(Parse *p, const Option *o, const char *arg)
 {
-    (void)o;
-    if (strcmp(arg, "none"))
-        note(p, "network cards are not in this build");
-    return true;
+    return add_net(p, (NetOption)o->field, arg);
 }
 
 /* Going on from another state than the one asked for would not be what was asked for. */
