@@ -603,6 +603,59 @@ bool qcow2_commit_now(Qcow2 *q, Error *err)
     return error_set(err, "%.300s: tables can't be written", q->name);
 }
 
+/* A place for a compressed cluster: behind the last one, or at a cluster of its own. Counts it. */
+static Step packed_place(Qcow2 *q, u32 bytes, u64 *at)
+{
+    u64 in = q->pack_at & (q->cluster - 1), first, got, count = 0;
+    Step step = in ? ref_get(q, q->pack_at >> q->cluster_bits, &count) : STEP_OK;
+    bool shared = in && count < ref_max(q);
+
+    if (step == STEP_OK && shared && in + bytes <= q->cluster) {
+        *at = q->pack_at;
+        return ref_add(q, q->pack_at >> q->cluster_bits, 1);
+    }
+    if (step == STEP_OK)
+        step = ref_alloc(q, 1, &first, &got);
+    if (step != STEP_OK)
+        return step;
+    *at = first << q->cluster_bits;
+    if (!shared || first != (q->pack_at >> q->cluster_bits) + 1)
+        return STEP_OK;
+    *at = q->pack_at;               /* it begins in the last cluster and ends in the next */
+    return ref_add(q, q->pack_at >> q->cluster_bits, 1);
+}
+
+bool qcow2_write_compressed(Qcow2 *q, u64 guest, const u8 *packed, u32 bytes, Error *err)
+{
+    u32 shift = 62 - (q->cluster_bits - 8);
+    u64 at = 0, sectors;
+    Step step;
+    Meta *l2;
+
+    if (must_commit(q) && !qcow2_commit_now(q, err))
+        return false;
+    do {
+        step = map_table_for_write(q, guest, &l2);
+    } while (qcow2_wait(q, step, err));
+    if (step != STEP_OK)
+        return false;
+    l2->pins++;
+    do {
+        step = packed_place(q, bytes, &at);
+    } while (qcow2_wait(q, step, err));
+    l2->pins--;
+    if (step != STEP_OK)
+        return false;
+    if (at + bytes >= 1ull << shift)
+        return error_set(err, "%.300s: too large for compressed clusters", q->name);
+    if (!host_file_write(q->f, at, packed, bytes, err))
+        return error_prefix(err, "%.300s", q->name);
+    q->pack_at = at + bytes;
+    sectors = (at + bytes - 1) / SECTOR - at / SECTOR;
+    map_set(q, l2, guest, COMPRESSED | sectors << shift | at);
+    return true;
+}
+
 typedef struct { bool done; } SyncWait;
 
 static void sync_done(HostIo *io) { ((SyncWait *)io->opaque)->done = true; }
@@ -651,6 +704,9 @@ static void qcow2_close(BlkImage *img)
     Error err;
 
     if (!q->img.readonly) {
+        /* whole clusters to the end: compressed ones are read by sectors */
+        if (q->pack_at && host_file_size(q->f) < q->file_end && !host_file_resize(q->f, q->file_end, &err))
+            log_line("%s: %s", q->name, err.text);
         for (int i = 0; i < 3 && commit_needed(q); i++) {
             if (!qcow2_commit_now(q, &err)) {
                 log_line("%s", err.text);

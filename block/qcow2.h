@@ -97,6 +97,7 @@ struct Qcow2 {
     u32 commit_pending;
     bool commit_failed;
     Timer timer;
+    u64 pack_at;                    /* tools: where the next compressed cluster may go; 0: nowhere yet */
     u8 *inflated;                   /* the last compressed cluster that was read */
     u64 inflated_entry;
 };
@@ -188,6 +189,9 @@ bool snapshot_create(Qcow2 *q, const char *name, u32 date_s, u32 date_ns, Error 
 bool snapshot_apply(Qcow2 *q, const char *id_or_name, Error *err);
 bool snapshot_delete(Qcow2 *q, const char *id_or_name, Error *err);
 bool qcow2_resize(Qcow2 *q, u64 bytes, Error *err);
+bool qcow2_empty(Qcow2 *q, Error *err);             /* everything reads as the base again */
+/* A read-only image shows one of its snapshots: its id, its name, or snapshot.id=..., snapshot.name=... */
+bool qcow2_use_snapshot(Qcow2 *q, const char *which, Error *err);
 
 /* ---- qcow2_check.c: blocking, nothing in flight ---- */
 typedef struct {

@@ -476,3 +476,51 @@ bool qcow2_resize(Qcow2 *q, u64 bytes, Error *err)
     free_area(q, old_at, (u64)old_size * 8);
     return set_copied(q, true, err) && settle(q, err);
 }
+
+bool qcow2_empty(Qcow2 *q, Error *err)
+{
+    u64 old_at = q->l1_at, *old, *l1;
+    u32 size = q->l1_size;
+    bool ok;
+
+    if (!qcow2_commit_now(q, err))
+        return false;
+    old = q->l1;
+    q->l1 = block_alloc(sizeof(u64) * (size + 1ull));   /* switch_l1() frees it */
+    l1 = block_alloc(sizeof(u64) * (size + 1ull));
+    ok = switch_l1(q, l1, size, size, q->size, err) && count_tree(q, old, size, -1, err);
+    if (ok)
+        free_area(q, old_at, (u64)size * 8);
+    q->inflated_entry = 0;
+    free(old);
+    return ok && settle(q, err);
+}
+
+bool qcow2_use_snapshot(Qcow2 *q, const char *which, Error *err)
+{
+    Snapshot *list;
+    u64 *l1;
+    u32 i;
+    bool ok;
+
+    if (!strncmp(which, "snapshot.id=", 12))
+        which += 12;
+    else if (!strncmp(which, "snapshot.name=", 14))
+        which += 14;
+    if (!find_snapshot(q, which, &list, &i, err))
+        return false;
+    l1 = snapshot_l1(q, &list[i], err);
+    ok = l1 && (l1_entries_for(q, list[i].disk_bytes) <= list[i].l1_size ||
+                error_set(err, "%.300s: the snapshot's disk size is wrong", q->name));
+    if (ok) {
+        free(q->l1);
+        q->l1 = l1;
+        q->l1_size = list[i].l1_size;
+        q->size = list[i].disk_bytes;
+        q->img.bytes = round_up(q->size, SECTOR);
+    } else {
+        free(l1);
+    }
+    snapshots_free(list, q->snapshots);
+    return ok;
+}

@@ -1,0 +1,55 @@
+/*
+ * qemu-img: what its commands share. Everything here is blocking and runs in a program of its own, without a
+ * machine. Commands return the exit code.
+ */
+#ifndef BLOCK_IMG_H
+#define BLOCK_IMG_H
+
+#include "qcow2.h"
+
+typedef struct {
+    const char *opt[128];           /* by letter: the value, "" for one without, NULL: not given */
+    const char *file[4];
+    int files;
+    bool json, chain, shrink;
+} ImgArgs;
+
+int img_main(int argc, char **argv);
+
+int img_create(const ImgArgs *a);
+int img_resize(const ImgArgs *a);
+int img_convert(const ImgArgs *a);
+int img_compare(const ImgArgs *a);
+int img_info(const ImgArgs *a);
+int img_check(const ImgArgs *a);
+int img_map(const ImgArgs *a);
+int img_snapshot(const ImgArgs *a);
+int img_commit(const ImgArgs *a);
+int img_rebase(const ImgArgs *a);
+
+/* ---- img_util.c ---- */
+enum { IMG_BUF = 2 << 20 };
+int img_fail(const char *fmt, ...) PRINTF_LIKE(1, 2);           /* says it on stderr; 1 */
+void img_say(const ImgArgs *a, const char *fmt, ...) PRINTF_LIKE(2, 3);     /* unless -q */
+void img_progress(const ImgArgs *a, u64 done, u64 of);          /* with -p */
+bool img_size(const char *text, u64 *bytes, Error *err);        /* 512, 64k, 1.5G */
+BlkImage *img_open(const char *file, const char *format, bool writable, Error *err);
+BlkImage *img_open_read(const char *file, const char *format, Error *err);  /* an empty file is a disk of no bytes */
+Qcow2 *img_qcow2(BlkImage *img);                                /* NULL: of another format */
+void img_close(BlkImage *img);
+/* What a disk holds from an offset on, for at least one sector. depth: 0 the image itself, 1 its base, ... */
+typedef struct { bool data, zero, present, compressed, has_offset; u64 bytes, at; int depth; BlkImage *owner; } ImgStatus;
+bool img_status(BlkImage *img, u64 at, u64 bytes, ImgStatus *out, Error *err);
+bool img_read(BlkImage *img, u64 at, void *buf, u64 bytes, Error *err);     /* zeros behind the end */
+bool img_write(BlkImage *img, u64 at, void *buf, u64 bytes, Error *err);
+bool img_is_zero(const u8 *p, u64 bytes);
+void img_human(u64 bytes, char *out, size_t size);              /* 1.5 GiB */
+void img_json_text(const char *s);
+/* An option of -o. The list is "name=value,name=value"; value is cut to size. */
+bool img_option(const char *list, const char *name, char *value, size_t size);
+/* Makes an image as -o says; the rest is the size and the base, which may be NULL. */
+bool img_make(const char *file, const char *format, u64 bytes, const char *options, const char *base,
+              const char *base_format, Error *err);
+void img_list_snapshots(Qcow2 *q);
+
+#endif
