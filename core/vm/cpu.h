@@ -22,7 +22,7 @@ typedef enum {
     CPU_EXIT_DEBUG,         /* breakpoint or single step wanted by a debugger */
 } CpuExit;
 
-/* model: 486 pentium pentium2 pentium3 (default, NULL) pentium4 coreduo qemu32 max ..., optional
+/* model: NULL (a Pentium M), 486 pentium pentium2 pentium3 pentium4 coreduo qemu32 max ..., optional
  * ",+feature,-feature". */
 Cpu *cpu_create(Machine *m, const char *model, Error *err);
 void cpu_destroy(Cpu *cpu);
