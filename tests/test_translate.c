@@ -340,12 +340,12 @@ static CpuExit run_guest(const World *in, const u8 *code, unsigned len, World *o
     memcpy(cpu->s.gpr, in->gpr, sizeof in->gpr);
     cpu->s.eflags = in->flags;
     cpu->s.eip = code_at;
-    cpu->s.halted = 0;
-    cpu->attention = 0;
     memcpy(cpu->s.fx, in->fx, 512);
     memcpy(guest_data, in->data, DATA_BYTES);
     code_at += len + 1 + below(3);
     CpuExit why = cpu_run(cpu);
+    cpu->s.halted = 0;
+    cpu->attention = 0;
     memcpy(out->gpr, cpu->s.gpr, sizeof out->gpr);
     out->flags = cpu->s.eflags;
     memcpy(out->fx, cpu->s.fx, 512);
@@ -541,6 +541,65 @@ static void code_that_changes_itself_is_seen(void)
               end.gpr[EAX]);
 }
 
+static void instructions_may_cross_pages(void)
+{
+    u32 kept = code_at;
+    for (u32 before = 1; before < 5; before++) {
+        u32 at = 0x9000 - before;
+        random_world(&start);
+        code_at = at;
+        snippet("\xb8\x01\x02\x03\x04", 5);                    /* mov eax, imm32 */
+        CHECK_MSG(end.gpr[EAX] == 0x04030201, "%u bytes in the first page", before);
+        ram[at + 4] = 0x55;                                     /* as DMA would, in the second page */
+        cpu_code_written(cpu, (u32)((ram + at + 4 - mem_arena(m->mem)) >> 12), (at + 4) & 4095, 1);
+        code_at = at;
+        start.gpr[ECX] = 3;
+        snippet("\xb8\x01\x02\x03\x66", 5);
+        CHECK_MSG(end.gpr[EAX] == 0x66030201, "a change in the second page is seen, %u in the first",
+                  before);
+    }
+    code_at = kept;
+}
+
+static void code_outside_memory_runs_as_the_bus_reads_it(void)
+{
+    u32 kept = code_at;
+    random_world(&start);
+    start.gpr[ESP] = 0x8000;
+    code_at = 0xffff0;                          /* the last bytes of RAM: behind it all ones */
+    snippet("\xb3\x11", 2);                                     /* mov bl, 11h; hlt */
+    CHECK((end.gpr[EBX] & 0xff) == 0x11);
+    memcpy(ram + RAM_BYTES - 2, "\xb3\x22", 2);                 /* mov bl, 22h; then FF FF: no instruction */
+    blocks_drop_all(cpu);
+    cpu->s.eip = RAM_BYTES - 2;
+    cpu_run(cpu);
+    CHECK((cpu->s.gpr[EBX] & 0xff) == 0x22);
+    CHECK(cpu->s.eip == 0x4001 + VEC_UD * 16);
+    CHECK(load32(ram + cpu->s.gpr[ESP]) == RAM_BYTES);
+    ram[RAM_BYTES - 1] = 0xb7;                  /* mov bh, imm: the immediate comes from behind RAM */
+    blocks_drop_all(cpu);
+    cpu->s.halted = 0;
+    cpu->attention = 0;
+    cpu->s.eip = RAM_BYTES - 1;
+    cpu_run(cpu);
+    CHECK((cpu->s.gpr[EBX] >> 8 & 0xff) == 0xff);
+    cpu->s.halted = 0;
+    cpu->attention = 0;
+    code_at = kept;
+}
+
+static void flags_survive_runs(void)
+{
+    random_world(&start);
+    start.flags = 2 | FLAG_CF | FLAG_PF | FLAG_OF;
+    start.gpr[ESP] = DATA + 4096 + 6;           /* across a page: slow and fast paths take turns */
+    snippet("\x50\x53\x51\x59\x5b\x58\x8b\x04\x24\x89\x44\x24\x04", 13);
+    CHECK((end.flags & FLAGS_ARITH) == (FLAG_CF | FLAG_PF | FLAG_OF));
+    CHECK(end.gpr[ESP] == start.gpr[ESP] && end.gpr[ECX] == start.gpr[ECX]);
+    snippet("\xe8\x01\x00\x00\x00\xf4\x53\x5b\xc3", 9);        /* call over hlt; push; pop; ret to the hlt */
+    CHECK((end.flags & FLAGS_ARITH) == (FLAG_CF | FLAG_PF | FLAG_OF));
+}
+
 static void faults_are_exact(void)
 {
     static const struct { const char *code; u8 len; int vector; const char *what; } rows[] = {
@@ -638,6 +697,9 @@ int main(int argc, char **argv)
         loops_count();
         the_stack_works();
         code_that_changes_itself_is_seen();
+        instructions_may_cross_pages();
+        code_outside_memory_runs_as_the_bus_reads_it();
+        flags_survive_runs();
         faults_are_exact();
         invalid_floating_point_raises();
     }
