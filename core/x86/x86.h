@@ -15,7 +15,7 @@
  *   EAX ECX EDX EBX EBP ESI EDI   host registers of the same name, zero-extended     ESP   r12 (zero-extended)
  *   XMM0-7   host xmm8-15         x87/MMX   the host's own, same TOP and tags, guest's control words loaded
  *   EFLAGS.OSZAPC   host EFLAGS (host DF is always 0; every other guest flag is in s.eflags)
- *   r15   the Cpu (offset by CPU_BIAS)    r14   the current TlbSet     r13   cached page addend of a group
+ *   r15   the Cpu (offset by CPU_BIAS)    r14   the current TlbSet     r13   guest flags, parked
  *   r8-r11   scratch
  * Before any C function is called, a thunk writes the guest registers and OSZAPC to the state; afterwards it reads them back.
  * C code in this folder is compiled without SSE and x87 (-mgeneral-regs-only): the guest's live there.
