@@ -196,6 +196,7 @@ bool qcow2_use_snapshot(Qcow2 *q, const char *which, Error *err);
 /* ---- qcow2_check.c: blocking, nothing in flight ---- */
 typedef struct {
     u64 corruptions, leaks, fixed_corruptions, fixed_leaks, errors;
+    u64 copied_missing;             /* of the corruptions: those that cost no more than a needless copy */
     u64 allocated, compressed, total, image_end;
 } Qcow2Check;
 enum { FIX_LEAKS = 1, FIX_ERRORS = 2 };

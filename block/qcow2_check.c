@@ -266,6 +266,7 @@ static u64 with_copied(const Check *c, u64 entry)
 static void note_copied(Check *c, u64 entry, bool fix)
 {
     *(fix ? &c->out->fixed_corruptions : &c->out->corruptions) += 1;
+    c->out->copied_missing += !fix && !(entry & COPIED);
     say(c, "ERROR: the COPIED bit of %#llx does not fit its reference count", (unsigned long long)entry);
 }
 
