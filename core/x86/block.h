@@ -43,7 +43,7 @@ struct Block {
     u16 offset, bytes;                  /* of the guest code; bytes may go past the page's end */
     u16 exit_count, fault_count;
     bool dead;
-    bool unlinked;                      /* never chained to: crosses a page, single step, or runs once */
+    bool unlinked;                      /* never chained to: single step, or runs once */
     bool once;                          /* code from outside memory: not in any table */
     u8 *code;
     u32 code_bytes, insn_count;

@@ -109,7 +109,7 @@ static Block *find_block(Cpu *cpu, u32 context)
     }
     if (!b)
         b = translate(cpu, page - 1, context);
-    if (!b->unlinked)
+    if (!b->unlinked && b->page2 == MEM_NO_PAGE) /* a miss in the second page comes back here */
         bc->jump_cache[eip & (JUMP_CACHE_SIZE - 1)] = (JumpCacheEntry){
             (u64)context << 32 | eip, linear >> PAGE_SHIFT, b->page + 1, b->code, 0 };
     return b;

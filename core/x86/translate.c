@@ -292,11 +292,27 @@ static void translate_all(Tr *t)
     }
 }
 
+/* A block whose instruction crosses the page begins by looking whether the second page is still the same. */
+static void check_second_page(Tr *t)
+{
+    Code *c = &t->c;
+    emit_mov64(c, R9, RCX);
+    emit_load32(c, RCX, mem_base(R14, (s32)(offsetof(TlbSet, exec) + 4 * ((t->linear_page + 1) & 0xfffff))));
+    emit_lea32(c, RCX, mem_base(RCX, -(s32)(t->b->page2 + 1)));
+    u8 *ok = emit_short(c, OP_JRCXZ);
+    emit_mov64(c, RCX, R9);
+    leave_unlinked(t, t->b->eip);
+    emit_here8(c, ok);
+    emit_mov64(c, RCX, R9);
+}
+
 static Block *finish(Tr *t)
 {
     BlockCache *bc = t->cpu->blocks;
     Block *b = t->b;
     find_live_flags(t);
+    if (b->page2 != MEM_NO_PAGE && !b->unlinked)
+        check_second_page(t);
     translate_all(t);
     const Insn *last = &t->insn[t->count - 1];
     if (falls_through(last))
@@ -357,7 +373,7 @@ Block *translate(Cpu *cpu, u32 page, u32 context)
         if (!page2)
             t.b->once = true;                       /* its second half comes from outside memory */
         t.b->page2 = page2 - 1;
-        t.b->unlinked = true;
+        t.b->unlinked |= t.b->once;
         accept(&t, &t.insn[0], r);
         used = t.insn[0].len;
     }
