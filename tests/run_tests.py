@@ -22,6 +22,7 @@ from lib.guest import SLOWNESS, TOP, Host, indent, run_parallel  # noqa: E402
 
 GUEST_MODULES = (
     "errors",
+    "images",
     "power",
     "hostile",
     "linux",

@@ -1,0 +1,171 @@
+"""qemu-img beside the packaged one: what one writes the other reads, and both find it sound; exit codes."""
+import json
+import os
+import random
+import shutil
+import subprocess
+import tempfile
+
+from lib.guest import SLOWNESS, LeftOut
+
+PACKAGED = shutil.which("qemu-img")
+
+
+class Tool:
+    """Our qemu-img; the packaged one by packaged()."""
+
+    def __init__(self, t, host, folder):
+        folder_of_program, name = os.path.split(host.program)
+        path = os.path.join(folder_of_program, name.replace("qemu", "qemu-img", 1))
+        if "qemu-system" in host.program or not os.path.exists(path):
+            raise LeftOut("qemu-img is not beside the program")
+        self.t, self.folder, self.environment = t, folder, host.environment
+        self.command = (["wine"] if host.wine else []) + [path]
+
+    def run(self, *arguments):
+        done = subprocess.run(self.command + list(arguments), cwd=self.folder, env=self.environment, check=False,
+                              capture_output=True, stdin=subprocess.DEVNULL, timeout=60 * SLOWNESS)
+        self.text = (done.stdout + done.stderr).decode("utf-8", "replace").replace("\r", "")
+        return done.returncode
+
+    def ends(self, code, *arguments):
+        got = self.run(*arguments)
+        return self.t.check(got == code, f"qemu-img {' '.join(arguments)}: exit code {code}", f"{got}\n{self.text}")
+
+    def packaged(self, code, *arguments):
+        if not PACKAGED:
+            return
+        done = subprocess.run([PACKAGED, *arguments], cwd=self.folder, check=False, capture_output=True,
+                              timeout=60 * SLOWNESS)
+        self.t.check(done.returncode == code, f"packaged qemu-img {' '.join(arguments)}: {code}",
+                     (done.stdout + done.stderr).decode("utf-8", "replace"))
+
+    def same(self, image, raw):
+        """All agree that the image is sound and holds what the raw file holds."""
+        self.ends(0, "check", image)
+        self.ends(0, "compare", raw, image)
+        self.packaged(0, "check", image)
+        self.packaged(0, "compare", raw, image)
+
+
+def make_raw(folder, name, size):
+    """Random and compressible parts, and holes."""
+    source = random.Random(size)
+    with open(os.path.join(folder, name), "wb") as f:
+        f.truncate(size)
+        for at in range(0, size, 1 << 20):
+            f.seek(at)
+            f.write(source.choice((b"", b"text " * 40000, source.randbytes(min(size - at, 300000))))[:size - at])
+
+
+def in_folder(function):
+    def test(t, host):
+        with tempfile.TemporaryDirectory(prefix="qemu-win-test-") as folder:
+            if not PACKAGED:
+                t.note("the packaged qemu-img is not installed: only our own is asked")
+            function(t, Tool(t, host, folder), folder)
+    return test
+
+
+@in_folder
+def test_images_convert(t, tool, folder):
+    for size in (512, 512 * 333, 9 << 20):
+        make_raw(folder, "a.raw", size)
+        for options in ([], ["-c"], ["-o", "cluster_size=512"], ["-c", "-o", "cluster_size=2M,compat=0.10"],
+                        ["-c", "-o", "refcount_bits=1,cluster_size=4k"], ["-o", "refcount_bits=64"]):
+            tool.ends(0, "convert", "-f", "raw", "-O", "qcow2", *options, "a.raw", "a.qcow2")
+            tool.same("a.qcow2", "a.raw")
+        tool.ends(0, "convert", "a.qcow2", "b.raw")
+        with open(os.path.join(folder, "a.raw"), "rb") as a, open(os.path.join(folder, "b.raw"), "rb") as b:
+            t.check(a.read() == b.read(), f"{size} bytes go to qcow2 and back")
+        if PACKAGED:
+            for options in ([], ["-c"], ["-c", "-o", "compat=0.10"]):
+                tool.packaged(0, "convert", "-f", "raw", "-O", "qcow2", *options, "a.raw", "p.qcow2")
+                tool.same("p.qcow2", "a.raw")
+    tool.ends(0, "create", "-q", "-f", "qcow2", "large.qcow2", "2T")
+    tool.packaged(0, "check", "large.qcow2")
+    t.check(os.path.getsize(os.path.join(folder, "large.qcow2")) < 1 << 20, "an empty disk of 2 TiB is a small file")
+
+
+@in_folder
+def test_images_chain(t, tool, folder):
+    make_raw(folder, "base.raw", 5 << 20)
+    tool.ends(0, "convert", "-f", "raw", "-O", "qcow2", "base.raw", "base.qcow2")
+    tool.ends(0, "create", "-b", "base.qcow2", "-f", "qcow2", "top.qcow2")
+    tool.same("top.qcow2", "base.raw")
+    tool.ends(0, "create", "-f", "qcow2", "-b", "top.qcow2", "-F", "qcow2", "third.qcow2", "6M")
+    tool.ends(0, "info", "--output=json", "third.qcow2")
+    info = json.loads(tool.text)
+    t.check(info["virtual-size"] == 6 << 20 and info["backing-filename"] == "top.qcow2" and
+            info["backing-filename-format"] == "qcow2", "info tells size and base", tool.text)
+    tool.ends(0, "info", "--backing-chain", "third.qcow2")
+    t.check(tool.text.count("image: ") == 3, "info tells the whole chain", tool.text)
+    # the second image gets data of its own, from a disk that differs in places
+    with open(os.path.join(folder, "base.raw"), "rb") as f:
+        data = bytearray(f.read())
+    data[3 << 20:(3 << 20) + 70000] = b"changed" * 10000
+    with open(os.path.join(folder, "want.raw"), "wb") as f:
+        f.write(data)
+    tool.ends(0, "convert", "-O", "qcow2", "-B", "base.qcow2", "-F", "qcow2", "want.raw", "top.qcow2")
+    tool.same("top.qcow2", "want.raw")
+    t.check(os.path.getsize(os.path.join(folder, "top.qcow2")) < 1 << 20, "convert -B stores the differences only")
+    tool.ends(0, "rebase", "-b", "base.raw", "-F", "raw", "top.qcow2")
+    tool.same("top.qcow2", "want.raw")
+    tool.ends(0, "commit", "top.qcow2")
+    tool.ends(0, "compare", "-f", "raw", "base.raw", "want.raw")
+    tool.ends(0, "rebase", "-b", "", "top.qcow2")
+    tool.same("top.qcow2", "want.raw")
+    tool.ends(0, "rebase", "-u", "-b", "missing.qcow2", "-F", "qcow2", "top.qcow2")
+    tool.ends(1, "convert", "top.qcow2", "x.raw")
+    t.check("missing.qcow2" in tool.text, "a missing base is named", tool.text)
+    tool.ends(0, "rebase", "-u", "-b", "top.qcow2", "-F", "qcow2", "top.qcow2")
+    tool.ends(1, "convert", "top.qcow2", "x.raw")
+    t.check("itself" in tool.text, "an image that is its own base is refused", tool.text)
+
+
+@in_folder
+def test_images_snapshots(t, tool, folder):
+    make_raw(folder, "a.raw", 3 << 20)
+    tool.ends(0, "convert", "-f", "raw", "-O", "qcow2", "a.raw", "a.qcow2")
+    tool.ends(0, "snapshot", "-c", "before", "a.qcow2")
+    tool.same("a.qcow2", "a.raw")
+    tool.packaged(0, "snapshot", "-c", "theirs", "a.qcow2")
+    tool.ends(0, "snapshot", "-l", "a.qcow2")
+    t.check("before" in tool.text and (not PACKAGED or "theirs" in tool.text), "snapshots are listed", tool.text)
+    tool.ends(0, "resize", "a.qcow2", "+1M")
+    tool.packaged(0, "check", "a.qcow2")
+    tool.ends(0, "snapshot", "-a", "before", "a.qcow2")
+    tool.same("a.qcow2", "a.raw")
+    tool.ends(0, "convert", "-l", "before", "a.qcow2", "b.raw")
+    tool.ends(0, "compare", "a.raw", "b.raw")
+    tool.ends(0, "snapshot", "-d", "before", "a.qcow2")
+    tool.same("a.qcow2", "a.raw")
+    tool.ends(1, "snapshot", "-d", "before", "a.qcow2")
+    tool.ends(1, "resize", "a.qcow2", "1M")
+    tool.ends(0, "resize", "--shrink", "a.qcow2", "1M")
+    tool.packaged(0, "check", "a.qcow2")
+
+
+@in_folder
+def test_images_check(t, tool, folder):
+    make_raw(folder, "a.raw", 3 << 20)
+    tool.ends(63, "check", "-f", "raw", "a.raw")
+    tool.ends(1, "check", "missing.qcow2")
+    tool.ends(2, "compare", "a.raw", "missing.raw")
+    tool.ends(0, "convert", "-f", "raw", "-O", "qcow2", "a.raw", "a.qcow2")
+    for count in (7, 0):
+        with open(os.path.join(folder, "a.qcow2"), "r+b") as f:
+            f.seek(0x20000 + 2 * 5)     # refcount block of a new image, cluster 5: data
+            f.write(count.to_bytes(2, "big"))
+        tool.ends(2 if count == 0 else 3, "check", "a.qcow2")
+        tool.ends(0, "check", "-r", "all", "a.qcow2")
+        tool.same("a.qcow2", "a.raw")
+    with open(os.path.join(folder, "a.qcow2"), "r+b") as f:
+        f.seek(0x20000 + 2 * 1000)      # a cluster behind the end: a leak
+        f.write(b"\x00\x01")
+    tool.ends(3, "check", "a.qcow2")
+    tool.ends(0, "check", "-r", "leaks", "a.qcow2")
+    tool.same("a.qcow2", "a.raw")
+    tool.ends(1, "create", "-f", "qcow2", "-o", "cluster_size=3000", "x.qcow2", "1M")
+    tool.ends(1, "create", "-f", "vmdk", "x.vmdk", "1M")
+    tool.ends(1, "frobnicate")
