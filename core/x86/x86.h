@@ -1,24 +1,28 @@
 /*
  * The guest CPU's inside: state, the conventions of translated code, and what its files offer each other.
- * Source for all behaviour: Intel 64 and IA-32 Software Developer's Manual, volumes 1-3 (order 253665-253669).
+ * Source for all behaviour: Intel 64 and IA-32 Software Developer's Manual, volumes 1-3 (order
+ * 253665-253669).
  *
  *   insn.def, decode.c, disasm.c   one row an encoding; decoder and disassembler from it
  *   emit.h, translate*.c           guest code -> host code
  *   block.c                        translation blocks: look-up, chaining, invalidation
  *   run.c                          cpu_run(): dispatcher, thunks between translated code and C, host faults
  *   tlb.c, paging.c                linear -> host; page walks
- *   segment.c transfer.c task.c exception.c smm.c system.c string.c misc.c    instructions that call C ("helpers")
+ *   segment.c transfer.c task.c exception.c smm.c system.c string.c misc.c    instructions that call C
+ *                                                                             ("helpers")
  *
- * Threads: all of it runs on the vCPU thread inside cpu_run(), except the functions of cpu.h that say otherwise.
+ * Threads: all of it runs on the vCPU thread inside cpu_run(), except the functions of cpu.h that say
+ * otherwise.
  *
  * Registers in translated code:
- *   EAX ECX EDX EBX EBP ESI EDI   host registers of the same name, zero-extended     ESP   r12 (zero-extended)
+ *   EAX ECX EDX EBX EBP ESI EDI   host registers of the same name; ESP   r12; all zero-extended
  *   XMM0-7   host xmm8-15         x87/MMX   the host's own, same TOP and tags, guest's control words loaded
  *   EFLAGS.OSZAPC   host EFLAGS (host DF is always 0; every other guest flag is in s.eflags)
  *   r15   the Cpu (offset by CPU_BIAS)    r14   the current TlbSet     r13   guest flags, parked
  *   r8-r11   scratch
- * Before any C function is called, a thunk writes the guest registers and OSZAPC to the state; afterwards it reads them back.
- * C code in this folder is compiled without SSE and x87 (-mgeneral-regs-only): the guest's live there.
+ * Before any C function is called, a thunk writes the guest registers and OSZAPC to the state; afterwards it
+ * reads them back. C code in this folder is compiled without SSE and x87 (-mgeneral-regs-only): the guest's
+ * live there.
  */
 #ifndef X86_X86_H
 #define X86_X86_H
@@ -36,8 +40,9 @@ enum { ES, CS, SS, DS, FS, GS, SEG_COUNT };
 
 enum {
     FLAG_CF = 1 << 0, FLAG_1 = 1 << 1, FLAG_PF = 1 << 2, FLAG_AF = 1 << 4, FLAG_ZF = 1 << 6, FLAG_SF = 1 << 7,
-    FLAG_TF = 1 << 8, FLAG_IF = 1 << 9, FLAG_DF = 1 << 10, FLAG_OF = 1 << 11, FLAG_IOPL = 3 << 12, FLAG_NT = 1 << 14,
-    FLAG_RF = 1 << 16, FLAG_VM = 1 << 17, FLAG_AC = 1 << 18, FLAG_VIF = 1 << 19, FLAG_VIP = 1 << 20, FLAG_ID = 1 << 21,
+    FLAG_TF = 1 << 8, FLAG_IF = 1 << 9, FLAG_DF = 1 << 10, FLAG_OF = 1 << 11, FLAG_IOPL = 3 << 12,
+    FLAG_NT = 1 << 14, FLAG_RF = 1 << 16, FLAG_VM = 1 << 17, FLAG_AC = 1 << 18, FLAG_VIF = 1 << 19,
+    FLAG_VIP = 1 << 20, FLAG_ID = 1 << 21,
     FLAGS_ARITH = FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF,
 };
 enum {
@@ -50,16 +55,21 @@ enum {
     CR4_MCE = 1 << 6, CR4_PGE = 1 << 7, CR4_PCE = 1 << 8, CR4_OSFXSR = 1 << 9, CR4_OSXMMEXCPT = 1 << 10,
 };
 enum {
-    VEC_DE = 0, VEC_DB = 1, VEC_NMI = 2, VEC_BP = 3, VEC_OF = 4, VEC_BR = 5, VEC_UD = 6, VEC_NM = 7, VEC_DF = 8, VEC_TS = 10,
-    VEC_NP = 11, VEC_SS = 12, VEC_GP = 13, VEC_PF = 14, VEC_MF = 16, VEC_AC = 17, VEC_MC = 18, VEC_XM = 19,
+    VEC_DE = 0, VEC_DB = 1, VEC_NMI = 2, VEC_BP = 3, VEC_OF = 4, VEC_BR = 5, VEC_UD = 6, VEC_NM = 7,
+    VEC_DF = 8, VEC_TS = 10, VEC_NP = 11, VEC_SS = 12, VEC_GP = 13, VEC_PF = 14, VEC_MF = 16, VEC_AC = 17,
+    VEC_MC = 18, VEC_XM = 19,
 };
 
-/* A segment register with its hidden part. attr: descriptor bits 40-55 (type 0-3, S 4, DPL 5-6, P 7, AVL 12, D/B 14, G 15). */
+/* A segment register with its hidden part. attr: descriptor bits 40-55 (type 0-3, S 4, DPL 5-6, P 7, AVL
+ * 12, D/B 14, G 15). */
 typedef struct {
     u32 base, limit;            /* limit in bytes, the last valid offset (expand-up) */
     u16 sel, attr;
 } Seg;
-enum { SEG_A = 1, SEG_RW = 2, SEG_EC = 4, SEG_CODE = 8, SEG_S = 16, SEG_P = 0x80, SEG_DB = 1 << 14, SEG_G = 1 << 15 };
+enum {
+    SEG_A = 1, SEG_RW = 2, SEG_EC = 4, SEG_CODE = 8, SEG_S = 16, SEG_P = 0x80, SEG_DB = 1 << 14,
+    SEG_G = 1 << 15
+};
 #define SEG_DPL(attr) ((attr) >> 5 & 3)
 
 /* All that the guest can observe. Outside translated code this is the whole truth (x87/XMM: see fx). */
@@ -73,11 +83,13 @@ typedef struct {
     u32 sysenter_cs, sysenter_esp, sysenter_eip;
     u32 smbase;
     u64 pdpte[4];               /* PAE: loaded with CR3 */
-    u64 efer, pat, mtrr_def, mtrr_fixed[11], mtrr_var[16], misc_enable, mcg_status, mcg_ctl, mc_bank[20], bios_sign;
+    u64 efer, pat, mtrr_def, mtrr_fixed[11], mtrr_var[16];
+    u64 misc_enable, mcg_status, mcg_ctl, mc_bank[20], bios_sign;
     u64 tsc_at_save;            /* written by save, applied by load */
     u8 fx[512];                 /* FXSAVE image, XMM0-7 in their own places; current only outside cpu_run() */
     u8 cpl;
-    u8 shadow;                  /* 1: no interrupt before the next instruction (STI); 2: also no debug trap (MOV SS) */
+    /* 1: no interrupt before the next instruction (STI); 2: also no debug trap (MOV SS) */
+    u8 shadow;
     u8 halted, shutdown, smm;
     u8 nmi_masked, nmi_pending, smi_pending, init_pending;
     u8 intr;                    /* level of the INTR pin */
@@ -102,16 +114,21 @@ enum {
     MODE_SEG_SHIFT = 16,        /* 2 bits a segment register: SegClass */
 };
 typedef enum {
-    SEG_FLAT,                   /* base 0, limit 4 GiB, readable and writable (CS: readable): no check, no add */
-    SEG_BASED,                  /* expand-up, readable and writable (CS: readable): offset <= limit - (size-1), add base */
+    /* base 0, limit 4 GiB, readable and writable (CS: readable): no check, no add */
+    SEG_FLAT,
+    /* expand-up, readable and writable (CS: readable): offset <= limit - (size-1), add base */
+    SEG_BASED,
     SEG_SLOW,                   /* anything else (null, read-only, expand-down ...): C checks each access */
 } SegClass;
-static inline SegClass mode_seg_class(u32 mode, int seg) { return (SegClass)(mode >> (MODE_SEG_SHIFT + 2 * seg) & 3); }
+static inline SegClass mode_seg_class(u32 mode, int seg)
+{
+    return (SegClass)(mode >> (MODE_SEG_SHIFT + 2 * seg) & 3);
+}
 
 /*
- * TLB of one privilege: flat tables over the 32-bit linear space, reserved whole, touched by use.
- * read/write: host address minus linear address of the page, or 0: slow (not present, MMIO, code page, not yet dirty, watched).
- * exec: arena page + 1 if the page may be executed and lies in the arena, else 0.
+ * TLB of one privilege: flat tables over the 32-bit linear space, reserved whole, touched by use. read/write:
+ * host address minus linear address of the page, or 0: slow (not present, MMIO, code page, not yet dirty,
+ * watched). exec: arena page + 1 if the page may be executed and lies in the arena, else 0.
  */
 typedef struct {
     u64 read[1 << 20];
@@ -127,7 +144,8 @@ struct Cpu {
     Device dev;
     X86State s;
     /* ---- host side; what translated code touches comes first ---- */
-    u32 attention;              /* CPU_ATT_*; written atomically by any thread, looked at by translated code */
+    /* CPU_ATT_*; written atomically by any thread, looked at by translated code */
+    u32 attention;
     u32 mode;                   /* MODE_*; x86_update_mode() after any change of what it derives from */
     TlbSet *tlb;                /* of the current privilege: what r14 holds */
     u64 host_rsp;               /* of cpu_run()'s call into translated code */
@@ -157,13 +175,18 @@ struct Cpu {
     void (*smm_changed)(void *opaque, bool active);
     void *smm_opaque;
     Irq irq13;
-    u32 code_writes[64][2];     /* DMA into translated code: arena page, offset<<16|bytes; more than 64: all is dropped */
+    /* DMA into translated code: arena page, offset<<16|bytes; more than 64: all is dropped */
+    u32 code_writes[64][2];
     u32 code_write_count;
-    struct { u32 linear, size; u64 phys[2]; bool pending; } access;     /* access_prepare() .. access_commit() */
-    struct { u32 key, page; u64 addend; } code_page[16];    /* tlb.c: writable pages that hold translated code */
+    /* access_prepare() .. access_commit() */
+    struct { u32 linear, size; u64 phys[2]; bool pending; } access;
+    /* tlb.c: writable pages that hold translated code */
+    struct { u32 key, page; u64 addend; } code_page[16];
     u32 debug_pending;          /* DR6 bits of a debug trap that comes after this instruction */
-    bool step_lost;             /* the stepped instruction entered a handler: its single-step trap does not come */
-    bool shadow_new, rf_new;    /* the stepped instruction itself made s.shadow, loaded RF: they hold for the next one */
+    /* the stepped instruction entered a handler: its single-step trap does not come */
+    bool step_lost;
+    /* the stepped instruction itself made s.shadow, loaded RF: they hold for the next one */
+    bool shadow_new, rf_new;
     bool has_apic;
     u8 pin_levels;              /* of the edge-triggered pins */
     u64 stat[16];               /* for info jit, see STAT_* of block.h */
@@ -172,12 +195,12 @@ struct Cpu {
 
 /* ================= helpers: instructions that call C =================
  *
- * One signature for all. ea: offset in its segment of the memory operand (0 if the operand is a register). desc: below.
- * imm: immediate, or far pointer (selector << 32 | offset), or ENTER's level << 16 | size.
- * On entry s.gpr, s.eflags are exact and s.eip is this instruction's. A helper that faults calls x86_raise*() before it
- * has changed anything, or after restoring it. X86_NEXT: go on behind the instruction. X86_EXIT: state is complete, s.eip
- * says where to go on; also for everything that changed s.mode-like state, the TLB's validity, or raised attention.
- */
+ * One signature for all. ea: offset in its segment of the memory operand (0 if the operand is a register).
+ * desc: below. imm: immediate, or far pointer (selector << 32 | offset), or ENTER's level << 16 | size. On
+ * entry s.gpr, s.eflags are exact and s.eip is this instruction's. A helper that faults calls x86_raise*()
+ * before it has changed anything, or after restoring it. X86_NEXT: go on behind the instruction. X86_EXIT:
+ * state is complete, s.eip says where to go on; also for everything that changed s.mode-like state, the
+ * TLB's validity, or raised attention. */
 typedef u32 HELPER X86Helper(Cpu *cpu, u32 ea, u32 desc, u64 imm);
 enum { X86_NEXT = 0, X86_EXIT = 1 };
 enum {
@@ -203,7 +226,8 @@ static inline unsigned desc_rep(u32 d) { return d >> DESC_REP & 3; }
 static inline bool desc_lock(u32 d) { return d >> DESC_LOCK & 1; }
 static inline unsigned desc_opcode(u32 d) { return d >> DESC_OPCODE & 255; }
 static inline unsigned desc_len(u32 d) { return d >> DESC_LEN & 15; }
-/* EIP behind the instruction; with a 16-bit code segment it is not wrapped here (a fetch beyond the limit faults). */
+/* EIP behind the instruction; with a 16-bit code segment it is not wrapped here (a fetch beyond the limit
+ * faults). */
 static inline u32 x86_next_eip(const Cpu *cpu, u32 d) { return cpu->s.eip + desc_len(d); }
 
 /* ================= exception.c ================= */
@@ -215,9 +239,9 @@ void x86_deliver_fault(Cpu *cpu);
 /* INT n / INT3 / INTO: trap with return to next_eip. External: hardware interrupt, return to s.eip. */
 void x86_interrupt(Cpu *cpu, int vector, u32 return_eip, bool software, bool has_error, u32 error);
 /*
- * The dispatcher calls this when cpu->attention is set or s.shadow/TF demand it, between instructions: pending flushes, DMA into
- * code, SMI, INIT, NMI, INTR. Takes at most one event (s.eip is then the handler's). Clears what it served.
- * Returns false if cpu_run() shall return (*why says how).
+ * The dispatcher calls this when cpu->attention is set or s.shadow/TF demand it, between instructions:
+ * pending flushes, DMA into code, SMI, INIT, NMI, INTR. Takes at most one event (s.eip is then the
+ * handler's). Clears what it served. Returns false if cpu_run() shall return (*why says how).
  */
 bool x86_service(Cpu *cpu, CpuExit *why);
 /* After a single-stepped instruction: raises #DB if TF was set before it; ends the shadow. */
@@ -225,9 +249,9 @@ void x86_stepped(Cpu *cpu, bool tf_before);
 bool x86_can_take_irq(const Cpu *cpu);
 
 /*
- * A waiting x87 instruction at s.eip found an unmasked exception pending. CR0.NE: raises #MF. Else FERR#/IRQ13: the CPU freezes
- * before the instruction until an interrupt comes (returns true: to the dispatcher), or IGNNE# lets it pass (false: run it
- * with exceptions masked).
+ * A waiting x87 instruction at s.eip found an unmasked exception pending. CR0.NE: raises #MF. Else
+ * FERR#/IRQ13: the CPU freezes before the instruction until an interrupt comes (returns true: to the
+ * dispatcher), or IGNNE# lets it pass (false: run it with exceptions masked).
  */
 bool x86_fpu_error(Cpu *cpu);
 
@@ -246,7 +270,8 @@ void x86_set_cr3(Cpu *cpu, u32 value);
 void x86_set_cr4(Cpu *cpu, u32 value);
 u32 x86_get_eflags(const Cpu *cpu);
 void x86_enter_smm(Cpu *cpu);
-void x86_task_switch(Cpu *cpu, u16 sel, int reason /* 0 jmp, 1 call or int, 2 iret */, u32 next_eip, bool has_error, u32 error);
+/* reason: 0 jmp, 1 call or int, 2 iret */
+void x86_task_switch(Cpu *cpu, u16 sel, int reason, u32 next_eip, bool has_error, u32 error);
 
 /* ================= tlb.c, paging.c ================= */
 enum { ACC_READ = 0, ACC_WRITE = 1, ACC_EXEC = 2 };
@@ -254,14 +279,17 @@ bool tlb_create(Cpu *cpu, Error *err);
 void tlb_destroy(Cpu *cpu);
 void tlb_flush(Cpu *cpu, bool global_too);
 void tlb_flush_page(Cpu *cpu, u32 linear);
-/* The page became home of translated code: stores to it must be seen. All write entries that lead to it go. */
+/* The page became home of translated code: stores to it must be seen. All write entries that lead to it
+ * go. */
 void tlb_protect_code(Cpu *cpu, u32 arena_page);
 /*
- * Makes linear's page usable: walks, sets A/D, checks rights of the current privilege, fills the table. Raises #PF.
- * Returns the host address for linear, or NULL if the access must go over the bus or be watched (*phys is then valid).
+ * Makes linear's page usable: walks, sets A/D, checks rights of the current privilege, fills the table.
+ * Raises #PF. Returns the host address for linear, or NULL if the access must go over the bus or be watched
+ * (*phys is then valid).
  */
 u8 *tlb_fill(Cpu *cpu, u32 linear, int access, u64 *phys);
-/* Same without raising: for fetching code ahead; returns arena page + 1, or 0 (fault, or not in the arena). */
+/* Same without raising: for fetching code ahead; returns arena page + 1, or 0 (fault, or not in the
+ * arena). */
 u32 tlb_exec_page(Cpu *cpu, u32 linear);
 
 /* Page walk. Returns true and the physical address and effective rights, or false and the #PF error code.
@@ -269,24 +297,26 @@ u32 tlb_exec_page(Cpu *cpu, u32 linear);
 typedef struct { u64 phys; bool writable, user, dirty, global, nx; u32 page_bytes; } PageInfo;
 bool x86_walk(Cpu *cpu, u32 linear, int access, bool user, bool set_ad, PageInfo *info, u32 *error);
 
-/* Accesses by linear address with the current privilege (lin_*), as the system does (sys_*: descriptor tables, TSS, supervisor
- * rights), and through a segment with its checks (seg_*). size 1, 2, 4, 8. All raise; a crossing access touches
- * nothing before both pages are known good. Stores take care of translated code: true means blocks of ours died, so a helper
- * returns X86_EXIT. */
+/* Accesses by linear address with the current privilege (lin_*), as the system does (sys_*: descriptor
+ * tables, TSS, supervisor rights), and through a segment with its checks (seg_*). size 1, 2, 4, 8. All
+ * raise; a crossing access touches nothing before both pages are known good. Stores take care of
+ * translated code: true means blocks of ours died, so a helper returns X86_EXIT. */
 u64 lin_read(Cpu *cpu, u32 linear, unsigned size);
 bool lin_write(Cpu *cpu, u32 linear, u64 value, unsigned size);
 u64 sys_read(Cpu *cpu, u32 linear, unsigned size);
 bool sys_write(Cpu *cpu, u32 linear, u64 value, unsigned size);
-u32 seg_linear(Cpu *cpu, int seg, u32 offset, unsigned size, int access);   /* checks; raises #GP or #SS; returns linear */
+/* checks; raises #GP or #SS; returns linear */
+u32 seg_linear(Cpu *cpu, int seg, u32 offset, unsigned size, int access);
 u64 seg_read(Cpu *cpu, int seg, u32 offset, unsigned size);
 bool seg_write(Cpu *cpu, int seg, u32 offset, u64 value, unsigned size);
 void lin_probe(Cpu *cpu, u32 linear, unsigned size, int access);            /* raises if the access would */
 
 /*
- * For the slow path of translated accesses ("prepare, do, commit"): checks segment and pages and returns a host address at which
- * `size` bytes (up to 512) may be read and/or written in place: guest memory itself, or cpu->bounce, filled with the data if it
- * will be read. After the instruction, access_commit() stores a bounced result and returns true if translated code died.
- * kind: 1 read, 2 write, 3 both. seg -1: ea is linear already.
+ * For the slow path of translated accesses ("prepare, do, commit"): checks segment and pages and returns a
+ * host address at which `size` bytes (up to 512) may be read and/or written in place: guest memory itself, or
+ * cpu->bounce, filled with the data if it will be read. After the instruction, access_commit() stores a
+ * bounced result and returns true if translated code died. kind: 1 read, 2 write, 3 both. seg -1: ea is
+ * linear already.
  */
 u8 *access_prepare(Cpu *cpu, int seg, u32 ea, unsigned size, unsigned kind);
 bool access_commit(Cpu *cpu);
@@ -295,7 +325,8 @@ bool access_commit(Cpu *cpu);
 /* Blocks that overlap these bytes die. True: any did. */
 bool blocks_written(Cpu *cpu, u32 arena_page, u32 offset, u32 bytes);
 void blocks_drop_all(Cpu *cpu);
-/* Chained jumps between pages were checked against exec[]: called when entries of it change, so that return stacks reset. */
+/* Chained jumps between pages were checked against exec[]: called when entries of it change, so that
+ * return stacks reset. */
 void blocks_mapping_changed(Cpu *cpu);
 
 #endif
