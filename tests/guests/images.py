@@ -1,12 +1,15 @@
 """qemu-img beside the packaged one: what one writes the other reads, and both find it sound; exit codes."""
+import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import tempfile
 
-from lib.guest import SLOWNESS, LeftOut
+from guests.linux import kernel, shell
+from lib.guest import SLOWNESS, Guest, LeftOut
 
 PACKAGED = shutil.which("qemu-img")
 
@@ -19,6 +22,7 @@ class Tool:
         path = os.path.join(folder_of_program, name.replace("qemu", "qemu-img", 1))
         if "qemu-system" in host.program or not os.path.exists(path):
             raise LeftOut("qemu-img is not beside the program")
+        self.host = host
         self.t, self.folder, self.environment = t, folder, host.environment
         self.command = (["wine"] if host.wine else []) + [path]
 
@@ -169,3 +173,35 @@ def test_images_check(t, tool, folder):
     tool.ends(1, "create", "-f", "qcow2", "-o", "cluster_size=3000", "x.qcow2", "1M")
     tool.ends(1, "create", "-f", "vmdk", "x.vmdk", "1M")
     tool.ends(1, "frobnicate")
+
+
+def disk_hash(tool, folder, image):
+    tool.ends(0, "convert", image, "flat.raw")
+    with open(os.path.join(folder, "flat.raw"), "rb") as f:
+        return hashlib.md5(f.read()).hexdigest()
+
+
+@in_folder
+def test_images_machine(t, tool, folder):
+    """Linux writes to a qcow2 disk with two levels below it, and the emulator is killed after sync."""
+    host = tool.host
+    make_raw(folder, "base.raw", 16 << 20)
+    tool.ends(0, "create", "-f", "qcow2", "-b", "base.raw", "-F", "raw", "middle.qcow2")
+    tool.ends(0, "create", "-f", "qcow2", "-b", "middle.qcow2", "-F", "qcow2", "top.qcow2", "32M")
+    before = disk_hash(tool, folder, "top.qcow2")
+    arguments = kernel(host, "console=ttyS0 quiet") + ["-hda", host.path(os.path.join(folder, "top.qcow2"))]
+    for snapshot in (True, False):
+        with Guest(host, arguments + (["-snapshot"] if snapshot else [])) as guest:
+            guest.wait_serial("guest:/root#", 90)
+            shell(guest, "modprobe -a ata_piix sd_mod; sleep 2", 60)
+            t.check(before in shell(guest, "md5sum </dev/sda", 60), "the guest reads the whole disk as it is")
+            read = shell(guest, "for i in 1 5 9 20; do dd if=/dev/urandom of=/dev/sda bs=20000 count=90 seek=$((i*70)) conv=notrunc,fsync; "
+                         "done; echo 3 >/proc/sys/vm/drop_caches; md5sum </dev/sda", 90)
+            after = re.search("[0-9a-f]{32}", read)[0]
+            t.check(after != before, "the guest reads back what it wrote")
+            guest.process.kill()
+            guest.process.wait()
+        code = tool.run("check", "top.qcow2")
+        t.check(code == 0 if snapshot else code in (0, 3), "the image is sound, with leaks at most", tool.text)
+        t.check(disk_hash(tool, folder, "top.qcow2") == (before if snapshot else after),
+                "-snapshot leaves the image as it was" if snapshot else "what was synced is there after the kill")
