@@ -271,6 +271,8 @@ static void command(Ne2000 *n, u8 value)
     Ne2000State *s = n->s;
     u8 sending = s->cr & CR_TRANSMIT;
 
+    if (!(value & (CR_STOP | CR_START)))        /* drivers change pages so: it goes on as it was */
+        value |= s->cr & (CR_STOP | CR_START);
     s->cr = value;
     if (value & CR_STOP) {
         s->isr |= ISR_RESET;
@@ -442,7 +444,7 @@ static void ne2000_loaded(Ne2000 *n)
 static void ne2000_describe(void *opaque, char *text, size_t size)
 {
     Ne2000 *n = opaque;
-    const u8 *a = n->s->par;
+    const u8 *a = n->mac;           /* a driver may have set another, or be about to */
 
     snprintf(text, size, "%s, %02x:%02x:%02x:%02x:%02x:%02x", n->kind, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
