@@ -56,7 +56,8 @@ def idle(host, seconds):
         before, start = cpu_seconds(guest.process.pid), time.monotonic()
         time.sleep(seconds)
         used = (cpu_seconds(guest.process.pid) - before) / (time.monotonic() - start)
-        print(f"idle: {100 * used:.2f} % of one core at the shell prompt, over {seconds} s")
+        name = os.path.basename(host.program)
+        print(f"idle: {name}: {100 * used:.2f} % of one core at the shell prompt, over {seconds} s")
         guest.quit()
 
 
@@ -86,9 +87,7 @@ def clock(host, seconds):
                 ),
                 "?",
             )
-            print(
-                f"clock: {name}: {100 * (guest_time / host_time - 1):+.3f} % in {host_time:.0f} s"
-            )
+            print(f"clock: {name}: {100 * (guest_time / host_time - 1):+.3f} % in {host_time:.0f} s")
             if source == "tsc":
                 rtc(guest, seconds)
             guest.quit()
@@ -115,13 +114,15 @@ def main():
     parser.add_argument("what", nargs="*", default=["boot", "idle", "clock"])
     options = parser.parse_args()
     host = Host(options.qemu)
+    packaged = shutil.which("qemu-system-i386")
+    hosts = [host] + ([Host(packaged)] if packaged else [])  # where it is installed: for comparison
     host.prepare()
     try:
         if "boot" in options.what:
-            packaged = shutil.which("qemu-system-i386")
-            boot([host] + ([Host(packaged)] if packaged else []), options.runs)
+            boot(hosts, options.runs)
         if "idle" in options.what:
-            idle(host, options.seconds)
+            for each in hosts:
+                idle(each, options.seconds)
         if "clock" in options.what:
             clock(host, options.seconds)
     except Failure as why:
