@@ -12,6 +12,9 @@ rem  set SDL_AUDIODRIVER=directsound
 
 rem  Examples. Take the "rem" away from one and put it before the line that is used now:
 rem
+rem  Making a hard disk image of 4 GB that grows as it is filled:
+rem    qemu-img.exe create -f qcow2 disk.img 4G
+rem
 rem  A hard disk image with 256 MB of memory; the guest's clock shows local time:
 rem    qemu.exe -L pc-bios -m 256 -localtime -hda disk.img %*
 rem
