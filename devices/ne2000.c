@@ -369,6 +369,8 @@ static u8 reg_read(Ne2000 *n, unsigned reg)
         reset_chip(n);
         return 0;
     }
+    if (reg >= DATA_PORT)
+        return 0xff;                /* a wide access that begins below the data port */
     if (reg == 0)
         return s->cr;
     switch (s->cr >> 6) {
@@ -383,8 +385,8 @@ static void reg_write(Ne2000 *n, unsigned reg, u8 v)
 {
     Ne2000State *s = n->s;
 
-    if (reg >= RESET_PORT)
-        return;                     /* ends the reset that a read has begun */
+    if (reg >= DATA_PORT)
+        return;                     /* a reset's end, or a wide access that begins below the data port */
     if (reg == 0) {
         command(n, v);
     } else if (s->cr >> 6 == 0) {

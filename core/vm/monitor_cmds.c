@@ -10,6 +10,7 @@
 #include "blk.h"
 #include "device.h"
 #include "log.h"
+#include "nic.h"
 #include "ui.h"
 #include "version.h"
 
@@ -116,6 +117,17 @@ static void cmd_screendump(Monitor *mon, const Args *a)
         monitor_printf(mon, "screendump: %s\n", err.text);
 }
 
+/* ---- networks ---- */
+
+static void cmd_set_link(Monitor *mon, const Args *a)
+{
+    bool up = !strcmp(a->argv[1], "on");
+    if (!up && strcmp(a->argv[1], "off"))
+        monitor_puts(mon, "usage: set_link name on|off\n");
+    else if (!net_set_link(mon->m, a->argv[0], up))
+        monitor_printf(mon, "set_link: there is no '%.40s'; 'info network' lists them\n", a->argv[0]);
+}
+
 /* ---- drives ---- */
 
 static Blk *find_drive(Monitor *mon, const char *name)
@@ -186,6 +198,8 @@ const Command monitor_commands[] = {
     { "eject", NULL, 1, 2, false, COMPLETE_DRIVE, "[-f] drive",
       "take the medium out (-f: even if the guest locked it)",
       cmd_eject },
+    { "set_link", NULL, 2, 2, false, COMPLETE_NONE, "name on|off", "take a network's cable out, or put it in",
+      cmd_set_link },
     { "change", NULL, 2, 3, false, COMPLETE_DRIVE, "drive file [format]", "put another medium in",
       cmd_change },
     { "log", NULL, 1, 1, false, COMPLETE_LOG, "item[,...]|none", "choose what is logged", cmd_log },
