@@ -134,17 +134,18 @@ static void write_index(Str *s, u32 value)
 
 /* ---- MOVS, STOS, LODS ---- */
 
-enum { SHORT_RUN = 24 };        /* elements up to which a loop beats the start-up of a host REP */
+enum { SHORT_BYTES = 96 };      /* up to here moves of eight bytes beat the start-up of a host REP */
 
-/* Element by element in ascending order, as the guest's instruction would: overlaps replicate exactly. */
+/* Ascending, element by element as the guest's instruction does it: overlaps replicate exactly. */
 static void copy_up(u8 *to, const u8 *from, u32 n, unsigned size)
 {
-    u64 c = n;
+    u64 c = n, bytes = c * size;
 
-    if (n <= SHORT_RUN && size == 4) {
-        for (u32 i = 0; i < n; i++)
-            store32(to + 4 * i, load32(from + 4 * i));
-    } else if (n <= SHORT_RUN) {
+    if (bytes >= 8 && bytes <= SHORT_BYTES && (u64)(to - from) >= bytes && (u64)(from - to) >= bytes) {
+        for (u64 i = 0; i < bytes - 8; i += 8)
+            store64(to + i, load64(from + i));
+        store64(to + bytes - 8, load64(from + bytes - 8));
+    } else if (bytes < 8) {
         for (u32 i = 0; i < n; i++)
             store_elem(to + i * size, load_elem(from + i * size, size), size);
     } else if (size == 4) {
@@ -158,9 +159,15 @@ static void copy_up(u8 *to, const u8 *from, u32 n, unsigned size)
 
 static void fill_up(u8 *to, u32 value, u32 n, unsigned size)
 {
-    u64 c = n;
+    u64 c = n, bytes = c * size, eight;
 
-    if (n <= SHORT_RUN) {
+    if (bytes >= 8 && bytes <= SHORT_BYTES) {
+        eight = size == 1 ? (value & 0xff) * 0x0101010101010101ull
+              : size == 2 ? (value & 0xffff) * 0x0001000100010001ull : value * 0x0000000100000001ull;
+        for (u64 i = 0; i < bytes - 8; i += 8)
+            store64(to + i, eight);
+        store64(to + bytes - 8, eight);
+    } else if (bytes < 8) {
         for (u32 i = 0; i < n; i++)
             store_elem(to + i * size, value, size);
     } else if (size == 4) {
@@ -272,6 +279,43 @@ static bool goes_on(const Str *s, bool equal)
     return desc_rep(s->desc) == 2 ? equal : !equal;
 }
 
+enum { SHORT_COMPARE = 16 };    /* elements from which the host's own REP is worth its start-up */
+
+/* What REPE or REPNE CMPS leaves in its count. */
+static u64 host_cmps(const u8 *pa, const u8 *pb, u64 n, unsigned size, bool equal)
+{
+    if (size == 1 && equal)
+        __asm__ volatile("repe cmpsb" : "+S"(pa), "+D"(pb), "+c"(n) : : "memory", "cc");
+    else if (size == 1)
+        __asm__ volatile("repne cmpsb" : "+S"(pa), "+D"(pb), "+c"(n) : : "memory", "cc");
+    else if (size == 2 && equal)
+        __asm__ volatile("repe cmpsw" : "+S"(pa), "+D"(pb), "+c"(n) : : "memory", "cc");
+    else if (size == 2)
+        __asm__ volatile("repne cmpsw" : "+S"(pa), "+D"(pb), "+c"(n) : : "memory", "cc");
+    else if (equal)
+        __asm__ volatile("repe cmpsl" : "+S"(pa), "+D"(pb), "+c"(n) : : "memory", "cc");
+    else
+        __asm__ volatile("repne cmpsl" : "+S"(pa), "+D"(pb), "+c"(n) : : "memory", "cc");
+    return n;
+}
+
+static u64 host_scas(u32 value, const u8 *p, u64 n, unsigned size, bool equal)
+{
+    if (size == 1 && equal)
+        __asm__ volatile("repe scasb" : "+D"(p), "+c"(n) : "a"(value) : "memory", "cc");
+    else if (size == 1)
+        __asm__ volatile("repne scasb" : "+D"(p), "+c"(n) : "a"(value) : "memory", "cc");
+    else if (size == 2 && equal)
+        __asm__ volatile("repe scasw" : "+D"(p), "+c"(n) : "a"(value) : "memory", "cc");
+    else if (size == 2)
+        __asm__ volatile("repne scasw" : "+D"(p), "+c"(n) : "a"(value) : "memory", "cc");
+    else if (equal)
+        __asm__ volatile("repe scasl" : "+D"(p), "+c"(n) : "a"(value) : "memory", "cc");
+    else
+        __asm__ volatile("repne scasl" : "+D"(p), "+c"(n) : "a"(value) : "memory", "cc");
+    return n;
+}
+
 /* Compares up to n elements until REP's condition ends it: returns how many were looked at; a and b are the
  * last pair. The accumulator takes the place of the first operand where pa is NULL. */
 static u32 compare_run(const Str *s, const u8 *pa, const u8 *pb, u32 n, u32 *a, u32 *b)
@@ -279,6 +323,15 @@ static u32 compare_run(const Str *s, const u8 *pa, const u8 *pb, u32 n, u32 *a, 
     u32 done = 0;
     ptrdiff_t step = s->down ? -(ptrdiff_t)s->size : (ptrdiff_t)s->size;
 
+    if (n >= SHORT_COMPARE && !s->down) {
+        bool equal = desc_rep(s->desc) == 2;
+
+        done = n - (u32)(pa ? host_cmps(pa, pb, n, s->size, equal) : host_scas(*a, pb, n, s->size, equal));
+        if (pa)
+            *a = load_elem(pa + (done - 1) * s->size, s->size);
+        *b = load_elem(pb + (done - 1) * s->size, s->size);
+        return done;
+    }
     do {
         if (pa) {
             *a = load_elem(pa, s->size);
