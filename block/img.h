@@ -34,11 +34,17 @@ void img_say(const ImgArgs *a, const char *fmt, ...) PRINTF_LIKE(2, 3);     /* u
 void img_progress(const ImgArgs *a, u64 done, u64 of);          /* with -p */
 bool img_size(const char *text, u64 *bytes, Error *err);        /* 512, 64k, 1.5G */
 BlkImage *img_open(const char *file, const char *format, bool writable, Error *err);
-BlkImage *img_open_read(const char *file, const char *format, Error *err);  /* an empty file is a disk of no bytes */
+BlkImage *img_open_read(const char *file, const char *format,
+                        Error *err);                            /* an empty file is a disk of no bytes */
 Qcow2 *img_qcow2(BlkImage *img);                                /* NULL: of another format */
 void img_close(BlkImage *img);
 /* What a disk holds from an offset on, for at least one sector. depth: 0 the image itself, 1 its base, ... */
-typedef struct { bool data, zero, present, compressed, has_offset; u64 bytes, at; int depth; BlkImage *owner; } ImgStatus;
+typedef struct {
+    bool data, zero, present, compressed, has_offset;
+    u64 bytes, at;
+    int depth;
+    BlkImage *owner;
+} ImgStatus;
 bool img_status(BlkImage *img, u64 at, u64 bytes, ImgStatus *out, Error *err);
 bool img_read(BlkImage *img, u64 at, void *buf, u64 bytes, Error *err);     /* zeros behind the end */
 bool img_write(BlkImage *img, u64 at, void *buf, u64 bytes, Error *err);

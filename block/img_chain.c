@@ -59,7 +59,8 @@ int img_commit(const ImgArgs *a)
     if (a->files != 1)
         return img_fail("commit needs one file name");
     if (a->opt['b'])
-        return img_fail("commit -b is not supported by this build: an image is committed to its own backing file");
+        return img_fail(
+            "commit -b is not supported by this build: an image is committed to its own backing file");
     img = img_open(a->file[0], a->opt['f'], true, &err);
     if (!img)
         return img_fail("%s", err.text);
@@ -70,7 +71,8 @@ int img_commit(const ImgArgs *a)
     }
     path = qcow2_backing_path(q->name, q->backing_name);
     base = img_open(path, q->backing->drv->name, true, &err);
-    ok = base && grow_base(&base, path, q->backing->drv->name, img->bytes, &err) && commit_data(a, img, base, &err);
+    ok = base && grow_base(&base, path, q->backing->drv->name, img->bytes, &err) &&
+         commit_data(a, img, base, &err);
     if (ok && !a->opt['d'])
         ok = qcow2_empty(q, &err);
     img_close(img);
@@ -146,7 +148,8 @@ int img_rebase(const ImgArgs *a)
     img = img_open(a->file[0], a->opt['f'], true, &err);
     if (!img)
         return img_fail("%s", err.text);
-    ok = img_qcow2(img) || error_set(&err, "%.300s: format %s has no backing file", a->file[0], img->drv->name);
+    ok = img_qcow2(img) ||
+         error_set(&err, "%.300s: format %s has no backing file", a->file[0], img->drv->name);
     if (ok && base_name) {
         char *path = qcow2_backing_path(a->file[0], base_name);
 

@@ -93,7 +93,8 @@ static bool copy_all(Convert *c, Error *err)
         }
         img_progress(c->a, at < total ? at : total, total);
     }
-    return image_do(c->to, BLK_FLUSH, 0, NULL, 0) == BLK_OK || error_set(err, "the target can't be written out");
+    return image_do(c->to, BLK_FLUSH, 0, NULL, 0) == BLK_OK ||
+           error_set(err, "the target can't be written out");
 }
 
 static bool open_target(Convert *c, const char *format, Error *err)

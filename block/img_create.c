@@ -11,7 +11,8 @@ static const char *const qcow2_options[] = {
 };
 static const char *const raw_options[] = { "size", "preallocation" };
 
-static bool known_options(const char *list, const char *const *names, size_t count, const char *format, Error *err)
+static bool known_options(const char *list, const char *const *names, size_t count, const char *format,
+                          Error *err)
 {
     for (const char *p = list; p && *p; ) {
         size_t len = strcspn(p, ","), name = strcspn(p, "=,"), i = 0;
@@ -60,14 +61,14 @@ static bool power_of_two(const char *list, const char *name, u64 least, u64 most
     if (!img_size(v, &n, err))
         return false;
     if (n < least || n > most || (n & (n - 1)))
-        return error_set(err, "%s must be a power of two between %llu and %llu", name, (unsigned long long)least,
-                         (unsigned long long)most);
+        return error_set(err, "%s must be a power of two between %llu and %llu", name,
+                         (unsigned long long)least, (unsigned long long)most);
     *log2 = (u32)__builtin_ctzll(n);
     return true;
 }
 
-static bool make_qcow2(const char *file, u64 bytes, const char *options, const char *base, const char *base_format,
-                       Error *err)
+static bool make_qcow2(const char *file, u64 bytes, const char *options, const char *base,
+                       const char *base_format, Error *err)
 {
     Qcow2Create how = { .size = bytes, .version = 3, .cluster_bits = 16, .ref_order = 4, .backing = base,
                         .backing_format = base_format };
@@ -76,7 +77,8 @@ static bool make_qcow2(const char *file, u64 bytes, const char *options, const c
     if (!known_options(options, qcow2_options, ARRAY_LEN(qcow2_options), "qcow2", err) ||
         !only_default(options, "preallocation", "off", err) ||
         !only_default(options, "compression_type", "zlib", err) ||
-        !only_default(options, "encryption", "off", err) || !only_default(options, "extended_l2", "off", err) ||
+        !only_default(options, "encryption", "off", err) ||
+        !only_default(options, "extended_l2", "off", err) ||
         !power_of_two(options, "cluster_size", 512, 2 << 20, &how.cluster_bits, err) ||
         !power_of_two(options, "refcount_bits", 1, 64, &how.ref_order, err))
         return false;
@@ -100,7 +102,8 @@ bool img_make(const char *file, const char *format, u64 bytes, const char *optio
     if (!strcmp(format, "qcow2"))
         return make_qcow2(file, bytes, options, base, base_format, err);
     if (strcmp(format, "raw"))
-        return error_set(err, "format '%.40s' can't be written by this build: it writes raw and qcow2", format);
+        return error_set(err, "format '%.40s' can't be written by this build: it writes raw and qcow2",
+                         format);
     if (base)
         return error_set(err, "a raw image has no backing file");
     return make_raw(file, bytes, options, err);
@@ -160,9 +163,10 @@ int img_create(const ImgArgs *a)
         return img_fail("create needs the size of the disk");
     if (!img_make(a->file[0], format, bytes, a->opt['o'], base, base_format, &err))
         return img_fail("%s", err.text);
-    img_say(a, "Formatting '%s', fmt=%s size=%llu%s%s%s%s%s%s\n", a->file[0], format, (unsigned long long)bytes,
-            base ? " backing_file=" : "", base ? base : "", base && base_format ? " backing_fmt=" : "",
-            base && base_format ? base_format : "", a->opt['o'] ? " " : "", a->opt['o'] ? a->opt['o'] : "");
+    img_say(a, "Formatting '%s', fmt=%s size=%llu%s%s%s%s%s%s\n", a->file[0], format,
+            (unsigned long long)bytes, base ? " backing_file=" : "", base ? base : "",
+            base && base_format ? " backing_fmt=" : "", base && base_format ? base_format : "",
+            a->opt['o'] ? " " : "", a->opt['o'] ? a->opt['o'] : "");
     return 0;
 }
 

@@ -24,7 +24,8 @@ void img_list_snapshots(Qcow2 *q)
 
     if (!q->snapshots || !snapshots_read(q, &list, &err))
         return;
-    printf("Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
+    printf("Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK",
+           "ICOUNT");
     for (u32 i = 0; i < q->snapshots; i++) {
         const Snapshot *s = &list[i];
         time_t t = (time_t)s->date_s;
@@ -34,8 +35,8 @@ void img_list_snapshots(Qcow2 *q)
 
         if (tm)
             strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", tm);
-        snprintf(clock, sizeof(clock), "%02d:%02d:%02d.%03d", (int)(sec / 3600), (int)(sec / 60 % 60), (int)(sec % 60),
-                 (int)(s->clock_ns / 1000000 % 1000));
+        snprintf(clock, sizeof(clock), "%02d:%02d:%02d.%03d", (int)(sec / 3600), (int)(sec / 60 % 60),
+                 (int)(sec % 60), (int)(s->clock_ns / 1000000 % 1000));
         img_human(s->vm_bytes, size, sizeof(size));
         printf("%-9s %-16s %8s%20s%13s%11s\n", s->id, s->name, size, date, clock, "");
     }
@@ -50,8 +51,8 @@ static void info_human(const char *file, BlkImage *img)
 
     img_human(bytes, size, sizeof(size));
     img_human(file_bytes(file), disk, sizeof(disk));
-    printf("image: %s\nfile format: %s\nvirtual size: %s (%llu bytes)\nfile size: %s\n", file, img->drv->name, size,
-           (unsigned long long)bytes, disk);
+    printf("image: %s\nfile format: %s\nvirtual size: %s (%llu bytes)\nfile size: %s\n", file, img->drv->name,
+           size, (unsigned long long)bytes, disk);
     if (!q)
         return;
     printf("cluster_size: %llu\n", (unsigned long long)q->cluster);
@@ -67,7 +68,8 @@ static void info_human(const char *file, BlkImage *img)
             printf("backing file format: %s\n", q->backing_format);
     }
     img_list_snapshots(q);
-    printf("Format specific information:\n    compat: %s\n    compression type: zlib\n", q->version >= 3 ? "1.1" : "0.10");
+    printf("Format specific information:\n    compat: %s\n    compression type: zlib\n",
+           q->version >= 3 ? "1.1" : "0.10");
     if (q->version >= 3)
         printf("    lazy refcounts: %s\n    refcount bits: %u\n    corrupt: %s\n    extended l2: false\n",
                q->compatible & 1 ? "true" : "false", 1u << q->ref_order,
@@ -90,7 +92,8 @@ static void json_snapshots(Qcow2 *q)
         printf(", \"name\": ");
         img_json_text(list[i].name);
         printf(", \"vm-state-size\": %llu, \"date-sec\": %u, \"date-nsec\": %u, \"vm-clock-sec\": %llu, "
-               "\"vm-clock-nsec\": %llu }%s\n", (unsigned long long)list[i].vm_bytes, list[i].date_s, list[i].date_ns,
+               "\"vm-clock-nsec\": %llu }%s\n",
+               (unsigned long long)list[i].vm_bytes, list[i].date_s, list[i].date_ns,
                (unsigned long long)(list[i].clock_ns / 1000000000),
                (unsigned long long)(list[i].clock_ns % 1000000000), i + 1 < q->snapshots ? "," : "");
     }
@@ -105,12 +108,15 @@ static void info_json(const char *file, BlkImage *img)
     printf("{\n");
     if (q) {
         json_snapshots(q);
-        printf("    \"cluster-size\": %llu,\n    \"format-specific\": {\n        \"type\": \"qcow2\",\n        \"data\": {\n"
-               "            \"compat\": \"%s\",\n            \"compression-type\": \"zlib\",\n", (unsigned long long)q->cluster,
-               q->version >= 3 ? "1.1" : "0.10");
+        printf("    \"cluster-size\": %llu,\n    \"format-specific\": {\n        \"type\": \"qcow2\",\n      "
+               "  \"data\": {\n"
+               "            \"compat\": \"%s\",\n            \"compression-type\": \"zlib\",\n",
+               (unsigned long long)q->cluster, q->version >= 3 ? "1.1" : "0.10");
         if (q->version >= 3)
-            printf("            \"lazy-refcounts\": %s,\n            \"corrupt\": %s,\n            \"extended-l2\": false,\n",
-                   q->compatible & 1 ? "true" : "false", q->incompatible & INCOMPAT_CORRUPT ? "true" : "false");
+            printf("            \"lazy-refcounts\": %s,\n            \"corrupt\": %s,\n            "
+                   "\"extended-l2\": false,\n",
+                   q->compatible & 1 ? "true" : "false",
+                   q->incompatible & INCOMPAT_CORRUPT ? "true" : "false");
         printf("            \"refcount-bits\": %u\n        }\n    },\n", 1u << q->ref_order);
         if (q->backing_name[0]) {
             char *path = qcow2_backing_path(file, q->backing_name);
@@ -127,8 +133,9 @@ static void info_json(const char *file, BlkImage *img)
     }
     printf("    \"virtual-size\": %llu,\n    \"filename\": ", (unsigned long long)(q ? q->size : img->bytes));
     img_json_text(file);
-    printf(",\n    \"format\": \"%s\",\n    \"actual-size\": %llu,\n    \"dirty-flag\": %s\n}", img->drv->name,
-           (unsigned long long)file_bytes(file), q && (q->incompatible & INCOMPAT_DIRTY) ? "true" : "false");
+    printf(",\n    \"format\": \"%s\",\n    \"actual-size\": %llu,\n    \"dirty-flag\": %s\n}",
+           img->drv->name, (unsigned long long)file_bytes(file),
+           q && (q->incompatible & INCOMPAT_DIRTY) ? "true" : "false");
 }
 
 /* info works where the base is missing: only the image itself is looked at. */
@@ -169,7 +176,8 @@ int img_info(const ImgArgs *a)
         Qcow2 *q;
 
         if (!img) {
-            img_fail("Could not open '%s': %s", file, depth > BACKING_DEPTH_MAX ? "too many backing files" : err.text);
+            img_fail("Could not open '%s': %s", file,
+                     depth > BACKING_DEPTH_MAX ? "too many backing files" : err.text);
             free(file);
             return 1;
         }
@@ -178,7 +186,7 @@ int img_info(const ImgArgs *a)
         (a->json ? info_json : info_human)(file, img);
         q = img_qcow2(img);
         next = NULL;
-        if (a->chain && q && q->backing_name[0]) {
+        if (a->chain && q && q->backing_name[0] && qcow2_backing_allowed(q, &err)) {
             next = qcow2_backing_path(file, q->backing_name);
             snprintf(format, sizeof(format), "%s", q->backing_format);
         }
@@ -201,16 +209,23 @@ static void check_human(const ImgArgs *a, const Qcow2Check *c)
     if (!c->corruptions && !c->leaks && !c->errors)
         img_say(a, "No errors were found on the image.\n");
     if (c->corruptions)
-        img_say(a, "\n%llu errors were found on the image.\nData may be corrupted, or further writes to the image may "
-                "corrupt it.\n", (unsigned long long)c->corruptions);
+        img_say(a,
+                "\n%llu errors were found on the image.\nData may be corrupted, or further writes to the "
+                "image may "
+                "corrupt it.\n",
+                (unsigned long long)c->corruptions);
     if (c->leaks)
-        img_say(a, "\n%llu leaked clusters were found on the image.\nThis means waste of disk space, but no harm to "
-                "data.\n", (unsigned long long)c->leaks);
+        img_say(
+            a,
+            "\n%llu leaked clusters were found on the image.\nThis means waste of disk space, but no harm to "
+            "data.\n",
+            (unsigned long long)c->leaks);
     if (c->errors)
         img_say(a, "\n%llu parts of the image could not be read.\n", (unsigned long long)c->errors);
     if (c->total)
-        img_say(a, "%llu/%llu = %.2f%% allocated, %.2f%% compressed clusters\n", (unsigned long long)c->allocated,
-                (unsigned long long)c->total, (double)c->allocated * 100 / (double)c->total,
+        img_say(a, "%llu/%llu = %.2f%% allocated, %.2f%% compressed clusters\n",
+                (unsigned long long)c->allocated, (unsigned long long)c->total,
+                (double)c->allocated * 100 / (double)c->total,
                 c->allocated ? (double)c->compressed * 100 / (double)c->allocated : 0.0);
     img_say(a, "Image end offset: %llu\n", (unsigned long long)c->image_end);
 }
@@ -242,7 +257,10 @@ static bool run_check(const char *file, int fix, bool quiet, Qcow2Check *c, Erro
 int img_check(const ImgArgs *a)
 {
     const char *repair = a->opt['r'];
-    int fix = !repair ? 0 : !strcmp(repair, "leaks") ? FIX_LEAKS : !strcmp(repair, "all") ? FIX_LEAKS | FIX_ERRORS : -1;
+    int fix = !repair                    ? 0
+              : !strcmp(repair, "leaks") ? FIX_LEAKS
+              : !strcmp(repair, "all")   ? FIX_LEAKS | FIX_ERRORS
+                                         : -1;
     bool quiet = a->json || a->opt['q'];
     const BlkDriver *drv;
     Qcow2Check c;
@@ -261,9 +279,10 @@ int img_check(const ImgArgs *a)
         return img_fail("%s", err.text);
     if (c.fixed_leaks || c.fixed_corruptions) {
         if (!quiet)
-            printf("The following inconsistencies were found and repaired:\n\n    %llu leaked clusters\n    %llu corruptions\n\n"
-                   "Double checking the fixed image now...\n", (unsigned long long)c.fixed_leaks,
-                   (unsigned long long)c.fixed_corruptions);
+            printf("The following inconsistencies were found and repaired:\n\n    %llu leaked clusters\n    "
+                   "%llu corruptions\n\n"
+                   "Double checking the fixed image now...\n",
+                   (unsigned long long)c.fixed_leaks, (unsigned long long)c.fixed_corruptions);
         if (!run_check(a->file[0], 0, quiet, &c, &err))
             return img_fail("%s", err.text);
     }
@@ -299,7 +318,8 @@ static char *owner_name(BlkImage *top, const char *file, const ImgStatus *st)
 static void map_row(const ImgArgs *a, BlkImage *img, u64 at, const ImgStatus *st, bool first)
 {
     if (a->json) {
-        printf("%s{ \"start\": %llu, \"length\": %llu, \"depth\": %d, \"present\": %s, \"zero\": %s, \"data\": %s",
+        printf("%s{ \"start\": %llu, \"length\": %llu, \"depth\": %d, \"present\": %s, \"zero\": %s, "
+               "\"data\": %s",
                first ? "[" : ",\n", (unsigned long long)at, (unsigned long long)st->bytes, st->depth,
                st->present ? "true" : "false", st->zero ? "true" : "false", st->data ? "true" : "false");
         if (st->has_offset)
@@ -316,8 +336,9 @@ static void map_row(const ImgArgs *a, BlkImage *img, u64 at, const ImgStatus *st
 
 static bool joins(const ImgStatus *x, const ImgStatus *y)
 {
-    return x->data == y->data && x->zero == y->zero && x->present == y->present && x->depth == y->depth && x->owner == y->owner &&
-           x->has_offset == y->has_offset && x->compressed == y->compressed && (!x->has_offset || y->at == x->at + x->bytes);
+    return x->data == y->data && x->zero == y->zero && x->present == y->present && x->depth == y->depth &&
+           x->owner == y->owner && x->has_offset == y->has_offset && x->compressed == y->compressed &&
+           (!x->has_offset || y->at == x->at + x->bytes);
 }
 
 int img_map(const ImgArgs *a)
@@ -337,7 +358,8 @@ int img_map(const ImgArgs *a)
     for (u64 at = 0; ok && at < img->bytes; at += now.bytes, first = false) {
         ok = img_status(img, at, img->bytes - at, &now, &err);
         while (ok && at + now.bytes < img->bytes &&
-               (ok = img_status(img, at + now.bytes, img->bytes - at - now.bytes, &next, &err)) && joins(&now, &next))
+               (ok = img_status(img, at + now.bytes, img->bytes - at - now.bytes, &next, &err)) &&
+               joins(&now, &next))
             now.bytes += next.bytes;
         if (ok && !a->json && now.compressed) {
             img_close(img);

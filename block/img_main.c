@@ -12,17 +12,19 @@ static const struct {
     int bad_usage;                  /* exit code */
     const char *usage;
 } commands[] = {
-    { "create", "f:b:F:o:qu6", img_create, 1, "[-q] [-f fmt] [-b base [-F fmt]] [-u] [-o options] file [size]" },
-    { "convert", "f:O:B:F:o:l:S:t:T:m:r:cpqnWUC", img_convert, 1,
-      "[-c] [-p] [-q] [-n] [-f fmt] [-O fmt] [-B base [-F fmt]] [-o options] [-l snapshot] [-S size] file target" },
-    { "info", "f:U", img_info, 1, "[-f fmt] [--output=human|json] [--backing-chain] file" },
-    { "check", "f:r:T:qU", img_check, 1, "[-q] [-f fmt] [--output=human|json] [-r leaks|all] file" },
-    { "compare", "f:F:T:pqsU", img_compare, 2, "[-f fmt] [-F fmt] [-p] [-q] [-s] file1 file2" },
-    { "snapshot", "lc:a:d:f:qU", img_snapshot, 1, "[-q] [-l | -a name | -c name | -d name] file" },
-    { "resize", "f:q", img_resize, 1, "[-q] [-f fmt] [--shrink] file [+|-]size" },
-    { "map", "f:U", img_map, 1, "[-f fmt] [--output=human|json] file" },
-    { "commit", "f:t:b:r:dpq", img_commit, 1, "[-q] [-f fmt] [-d] [-p] file" },
-    { "rebase", "f:b:F:t:T:upqU", img_rebase, 1, "[-q] [-p] [-u] [-f fmt] -b base [-F fmt] file" },
+    {"create", "f:b:F:o:qu6", img_create, 1,
+     "[-q] [-f fmt] [-b base [-F fmt]] [-u] [-o options] file [size]"},
+    {"convert", "f:O:B:F:o:l:S:t:T:m:r:cpqnWUC", img_convert, 1,
+     "[-c] [-p] [-q] [-n] [-f fmt] [-O fmt] [-B base [-F fmt]] [-o options] [-l snapshot] [-S size] file "
+     "target"},
+    {"info", "f:U", img_info, 1, "[-f fmt] [--output=human|json] [--backing-chain] file"},
+    {"check", "f:r:T:qU", img_check, 1, "[-q] [-f fmt] [--output=human|json] [-r leaks|all] file"},
+    {"compare", "f:F:T:pqsU", img_compare, 2, "[-f fmt] [-F fmt] [-p] [-q] [-s] file1 file2"},
+    {"snapshot", "lc:a:d:f:qU", img_snapshot, 1, "[-q] [-l | -a name | -c name | -d name] file"},
+    {"resize", "f:q", img_resize, 1, "[-q] [-f fmt] [--shrink] file [+|-]size"},
+    {"map", "f:U", img_map, 1, "[-f fmt] [--output=human|json] file"},
+    {"commit", "f:t:b:r:dpq", img_commit, 1, "[-q] [-f fmt] [-d] [-p] file"},
+    {"rebase", "f:b:F:t:T:upqU", img_rebase, 1, "[-q] [-p] [-u] [-f fmt] -b base [-F fmt] file"},
 };
 
 static const char *const not_here[] = { "amend", "bench", "bitmap", "dd", "measure" };

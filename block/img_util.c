@@ -39,8 +39,8 @@ void img_progress(const ImgArgs *a, u64 done, u64 of)
     if (!a->opt['p'] || a->opt['q'] || (hundredths == shown && done < of))
         return;
     shown = hundredths;
-    printf("    (%llu.%02llu/100%%)%s", (unsigned long long)hundredths / 100, (unsigned long long)hundredths % 100,
-           done >= of ? "\n" : "\r");
+    printf("    (%llu.%02llu/100%%)%s", (unsigned long long)hundredths / 100,
+           (unsigned long long)hundredths % 100, done >= of ? "\n" : "\r");
     fflush(stdout);
 }
 

@@ -1,5 +1,6 @@
 /*
- * qcow2 as a driver: requests are cut into parts, and the parts do their own input and output at the same time.
+ * qcow2 as a driver: requests are cut into parts, and the parts do their own input and output at the same
+ * time.
  *
  * Jobs wait in a queue and are cut strictly in order (qcow2_pump). The first one stops the others while a
  * table it needs is being read, while an earlier write to the same cluster is under way, and while a commit
@@ -687,7 +688,7 @@ static BlkImage *open_backing(Machine *m, const Qcow2 *q, Error *err)
     BlkImage *img = NULL;
 
     depth++;
-    if (!has_loop(q->name, depth, err))
+    if (!has_loop(q->name, depth, err) && qcow2_backing_allowed(q, err))
         drv = image_driver(path, format, err);
     if (drv)
         img = drv->open(m, path, true, err);
@@ -728,8 +729,10 @@ static bool make_writable(Qcow2 *q, Error *err)
     Qcow2Check ignored;
 
     if (q->incompatible & INCOMPAT_CORRUPT)
-        return error_set(err, "%.300s: the image is marked as corrupt; it can be read only, or be repaired by "
-                         "qemu-img check -r all", q->name);
+        return error_set(err,
+                         "%.300s: the image is marked as corrupt; it can be read only, or be repaired by "
+                         "qemu-img check -r all",
+                         q->name);
     if ((q->incompatible & INCOMPAT_DIRTY) && !qcow2_check(q, FIX_LEAKS | FIX_ERRORS, NULL, &ignored, err))
         return false;
     if (!meta_set_build(q, err))

@@ -21,9 +21,14 @@
 
 enum { INCOMPAT_DIRTY = 1, INCOMPAT_CORRUPT = 2 };
 enum {
-    L1_MAX = 32 << 20, REFT_MAX = 8 << 20, SNAPSHOTS_MAX = 65536, SNAP_TABLE_MAX = 64 << 20, /* bytes, count */
-    BACKING_NAME_MAX = 1023, BACKING_DEPTH_MAX = 100,
-    CACHE_BYTES = 16 << 20, HASH_SIZE = 4096,
+    L1_MAX = 32 << 20,
+    REFT_MAX = 8 << 20,
+    SNAPSHOTS_MAX = 65536,
+    SNAP_TABLE_MAX = 64 << 20, /* bytes, count */
+    BACKING_NAME_MAX = 1023,
+    BACKING_DEPTH_MAX = 100,
+    CACHE_BYTES = 16 << 20,
+    HASH_SIZE = 4096,
 };
 
 typedef enum { STEP_OK, STEP_WAIT, STEP_FAIL } Step;
@@ -116,6 +121,7 @@ u32 l1_entries_for(const Qcow2 *q, u64 bytes);
 Step qcow2_damaged(Qcow2 *q, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* The file name of the backing file, as seen from the image's folder. malloc'ed */
 char *qcow2_backing_path(const char *image, const char *backing);
+bool qcow2_backing_allowed(const Qcow2 *q, Error *err);
 
 typedef struct {
     u64 size;

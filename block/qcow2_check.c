@@ -60,7 +60,9 @@ static bool count(Check *c, u64 at, u64 bytes, const char *what)
 
 static bool read_cluster(Check *c, u64 at, u8 *buf)
 {
-    u64 size = host_file_size(c->q->f), n = at >= size ? 0 : size - at < c->q->cluster ? size - at : c->q->cluster;
+    u64 size = host_file_size(c->q->f), n = at >= size                  ? 0
+                                            : size - at < c->q->cluster ? size - at
+                                                                        : c->q->cluster;
     Error err;
 
     memset(buf + n, 0, c->q->cluster - n);

@@ -10,15 +10,28 @@
  *      6  what was given up is counted down, in memory: the next commit writes that
  *
  * Counts on the disk are therefore right or too high: the worst that a power cut leaves is a leak. A cluster
- * is used again only after step 6. A step that fails leaves its tables dirty, and the next commit begins anew.
+ * is used again only after step 6. A step that fails leaves its tables dirty, and the next commit begins
+ * anew.
  */
 #include "qcow2.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { IDLE, REFS, REFS_SYNC, REFT_WRITE, REFT_SYNC, HEAD_WRITE, HEAD_SYNC, L2_WRITE, L2_SYNC, L1_WRITE, L1_SYNC,
-       COUNT_DOWN };
+enum {
+    IDLE,
+    REFS,
+    REFS_SYNC,
+    REFT_WRITE,
+    REFT_SYNC,
+    HEAD_WRITE,
+    HEAD_SYNC,
+    L2_WRITE,
+    L2_SYNC,
+    L1_WRITE,
+    L1_SYNC,
+    COUNT_DOWN
+};
 
 bool commit_needed(const Qcow2 *q)
 {

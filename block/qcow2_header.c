@@ -62,6 +62,18 @@ char *qcow2_backing_path(const char *image, const char *backing)
     return path;
 }
 
+/* An image from somewhere must not make this computer log in to another one. */
+bool qcow2_backing_allowed(const Qcow2 *q, Error *err)
+{
+    const char *s = q->backing_name;
+    bool network = (s[0] == '\\' || s[0] == '/') && (s[1] == '\\' || s[1] == '/');
+
+    return !network || error_set(err,
+                                 "%.300s: the backing file %.100s is a device or on another computer; it is "
+                                 "not opened (qemu-img rebase -u names another one)",
+                                 q->name, s);
+}
+
 /* An area that the header names: on a cluster, inside the file, of a size that is sane. */
 static bool area(const Qcow2 *q, const char *what, u64 at, u64 bytes, u64 max, Error *err)
 {
@@ -115,8 +127,8 @@ static bool read_features(Qcow2 *q, const u8 *h, u32 end, Error *err)
         char name[64];
 
         feature_name(h, end, q->header_length, __builtin_ctzll(unknown), name, sizeof(name));
-        return error_set(err, "%.300s: the image uses a feature that this build does not support: %s", q->name,
-                         name);
+        return error_set(err, "%.300s: the image uses a feature that this build does not support: %s",
+                         q->name, name);
     }
     if (q->ref_order > 6)
         return error_set(err, "%.300s: refcount order %u is outside 0..6", q->name, q->ref_order);
@@ -161,7 +173,8 @@ static bool read_header(Qcow2 *q, Error *err)
     u32 room;
     bool ok;
 
-    if (file_bytes < V2_LENGTH || !host_file_read(q->f, 0, first, file_bytes < SECTOR ? file_bytes : SECTOR, err))
+    if (file_bytes < V2_LENGTH ||
+        !host_file_read(q->f, 0, first, file_bytes < SECTOR ? file_bytes : SECTOR, err))
         return error_set(err, "%.300s: the file is too short for qcow2", q->name);
     if (be32(first) != QCOW2_MAGIC)
         return error_set(err, "%.300s: this is no qcow2 image", q->name);
@@ -209,7 +222,8 @@ static bool read_tables(Qcow2 *q, Error *err)
     bool ok;
 
     if (q->size > 1ull << 56 || l1_entries_for(q, q->size) > L1_MAX / 8)
-        return error_set(err, "%.300s: a disk of %llu bytes is too large", q->name, (unsigned long long)q->size);
+        return error_set(err, "%.300s: a disk of %llu bytes is too large", q->name,
+                         (unsigned long long)q->size);
     if (l1_entries_for(q, q->size) > q->l1_size)
         return error_set(err, "%.300s: the L1 table is too small", q->name);
     if (!q->reft_clusters)
@@ -304,8 +318,8 @@ static bool put_backing(u8 *h, u64 cluster, u32 at, const char *name, const char
 bool qcow2_set_backing(Qcow2 *q, const char *name, const char *format, Error *err)
 {
     u8 *h = block_alloc(q->cluster);
-    bool ok = host_file_read(q->f, 0, h, host_file_size(q->f) < q->cluster ? host_file_size(q->f) : q->cluster,
-                             err) &&
+    bool ok = host_file_read(q->f, 0, h,
+                             host_file_size(q->f) < q->cluster ? host_file_size(q->f) : q->cluster, err) &&
               put_backing(h, q->cluster, q->header_length, name, format, err) &&
               host_file_write(q->f, 0, h, q->cluster, err) && qcow2_sync_file(q, err);
 
@@ -360,7 +374,8 @@ static bool write_new(HostFile *f, const Qcow2 *q, const Qcow2Create *how, Error
 
 bool qcow2_create(const char *file, const Qcow2Create *how, Error *err)
 {
-    Qcow2 q = { .cluster_bits = how->cluster_bits, .ref_order = how->ref_order, .cluster = 1ull << how->cluster_bits };
+    Qcow2 q = {
+        .cluster_bits = how->cluster_bits, .ref_order = how->ref_order, .cluster = 1ull << how->cluster_bits};
     HostFile *f;
     bool ok;
 

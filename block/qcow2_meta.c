@@ -249,7 +249,8 @@ bool meta_set_build(Qcow2 *q, Error *err)
     q->meta_set = NULL;
     q->meta_set_size = q->meta_set_used = 0;
     ok = add_area(q, 0, q->cluster) && add_area(q, q->l1_at, (u64)q->l1_size * 8) &&
-         add_area(q, q->reft_at, (u64)q->reft_clusters * q->cluster) && add_area(q, q->snap_at, q->snap_bytes);
+         add_area(q, q->reft_at, (u64)q->reft_clusters * q->cluster) &&
+         add_area(q, q->snap_at, q->snap_bytes);
     for (u32 i = 0; ok && i < q->reft_used; i++)
         ok = !q->reft[i] || meta_set_add(q, q->reft[i] >> q->cluster_bits);
     for (u32 i = 0; ok && i < q->l1_size; i++)

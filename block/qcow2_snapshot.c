@@ -209,7 +209,8 @@ static bool write_l1(Qcow2 *q, const u64 *l1, u32 used, u32 size, u64 at, Error 
 
     for (u32 i = 0; i < used; i++)
         put64(buf + i * 8ull, l1[i] & ~COPIED);
-    ok = host_file_write(q->f, at, buf, round_up((u64)size * 8, SECTOR), err) || error_prefix(err, "%.300s", q->name);
+    ok = host_file_write(q->f, at, buf, round_up((u64)size * 8, SECTOR), err) ||
+         error_prefix(err, "%.300s", q->name);
     free(buf);
     return ok;
 }
@@ -268,7 +269,8 @@ static bool write_snapshots(Qcow2 *q, const Snapshot *list, u32 count, Error *er
     for (u32 i = 0, k = 0; i < count; k += row_bytes(&list[i++]))
         put_row(buf + k, &list[i]);
     if (count)
-        ok = host_file_write(q->f, at, buf, round_up(bytes, SECTOR), err) || error_prefix(err, "%.300s", q->name);
+        ok = host_file_write(q->f, at, buf, round_up(bytes, SECTOR), err) ||
+             error_prefix(err, "%.300s", q->name);
     free(buf);
     q->snap_at = at;
     q->snap_bytes = bytes;
@@ -286,8 +288,9 @@ static bool can_count_up(Qcow2 *q, Error *err)
 {
     u64 most = q->snapshots + 2ull;
 
-    return ref_max(q) >= most || error_set(err, "%.300s: reference counts of %u bits are too narrow for %u snapshots",
-                                           q->name, 1u << q->ref_order, q->snapshots + 1);
+    return ref_max(q) >= most ||
+           error_set(err, "%.300s: reference counts of %u bits are too narrow for %u snapshots", q->name,
+                     1u << q->ref_order, q->snapshots + 1);
 }
 
 /* After any change: the set of metadata is made anew. */
@@ -454,7 +457,8 @@ bool qcow2_resize(Qcow2 *q, u64 bytes, Error *err)
     u64 old_at = q->l1_at, *l1;
 
     if (bytes > 1ull << 56 || size > L1_MAX / 8)
-        return error_set(err, "%.300s: a disk of %llu bytes is too large", q->name, (unsigned long long)bytes);
+        return error_set(err, "%.300s: a disk of %llu bytes is too large", q->name,
+                         (unsigned long long)bytes);
     for (u64 at = round_up(bytes, q->cluster); at < q->img.bytes; ) {
         u64 n = q->img.bytes - at < 1 << 30 ? q->img.bytes - at : 1 << 30;
 

@@ -42,7 +42,8 @@ static u32 mem_random(void)
     static u64 x;
 
     if (!x)
-        x = 0x2545f4914f6cdd1dull + (getenv("QEMU_WIN_SEED") ? strtoull(getenv("QEMU_WIN_SEED"), NULL, 0) : 0);
+        x = 0x2545f4914f6cdd1dull +
+            (getenv("QEMU_WIN_SEED") ? strtoull(getenv("QEMU_WIN_SEED"), NULL, 0) : 0);
     x ^= x << 13;
     x ^= x >> 7;
     x ^= x << 17;

@@ -1,6 +1,7 @@
 /*
- * qcow2: what is written is read back, over all cluster sizes and refcount widths, with backing files, snapshots
- * and discards; our own check finds every image sound, and so does the packaged qemu-img where it is installed.
+ * qcow2: what is written is read back, over all cluster sizes and refcount widths, with backing files,
+ * snapshots and discards; our own check finds every image sound, and so does the packaged qemu-img where it
+ * is installed.
  */
 #include "../block/qcow2.h"
 #include "disk_bench.h"
@@ -69,8 +70,12 @@ static bool is_sound(const char *file)
 static const char *make(u64 size, u32 version, u32 cluster_bits, u32 ref_order, const char *backing)
 {
     const char *file = temp_name();
-    Qcow2Create how = { .size = size, .version = version, .cluster_bits = cluster_bits, .ref_order = ref_order,
-                        .backing = backing, .backing_format = backing ? "raw" : NULL };
+    Qcow2Create how = {.size = size,
+                       .version = version,
+                       .cluster_bits = cluster_bits,
+                       .ref_order = ref_order,
+                       .backing = backing,
+                       .backing_format = backing ? "raw" : NULL};
     Error err = { "" };
 
     if (!qcow2_create(file, &how, &err)) {
@@ -171,7 +176,8 @@ static void test_shapes(void)
             CHECK_MSG(!tool("check %s", file), "shape %zu: the packaged check finds it sound", i);
             CHECK(!tool("convert -O raw %s %s", file, flat));
             raw = bench_contents(flat, &raw_bytes);
-            CHECK_MSG(raw_bytes == SIZE && !memcmp(raw, model, SIZE), "shape %zu: the packaged tool reads it", i);
+            CHECK_MSG(raw_bytes == SIZE && !memcmp(raw, model, SIZE), "shape %zu: the packaged tool reads it",
+                      i);
             free(raw);
         }
         bench_remove_files();
@@ -265,6 +271,73 @@ static void test_foreign(void)
     }
 }
 
+static void patch(const char *file, u64 at, const void *bytes, size_t n)
+{
+    Error err;
+    HostFile *f = host_file_open(file, HOST_READ | HOST_WRITE, &err);
+
+    host_file_write(f, at, bytes, n, &err);
+    host_file_close(f);
+}
+
+static bool refused(const char *file, bool readonly, const char *word)
+{
+    size_t n, n_after;
+    u8 *before = bench_contents(file, &n), *after;
+    Error err = { "" };
+    BlkImage *img = qcow2_driver.open(m, file, readonly, &err);
+    bool ok = !img && strstr(err.text, word);
+
+    if (img)
+        img->drv->close(img);
+    after = bench_contents(file, &n_after);
+    ok = ok && n == n_after && !memcmp(before, after, n);
+    if (!ok)
+        printf("    %s\n", err.text);
+    free(before);
+    free(after);
+    return ok;
+}
+
+/* What this build can't use is refused by name, and the file stays as it was. */
+static void test_refused(void)
+{
+    static const struct { u64 at; const char *bytes; size_t n; bool readonly; const char *word; } bad[] = {
+        { 4, "\0\0\0\4", 4, true, "version 4" },           { 20, "\0\0\0\37", 4, true, "cluster_bits 31" },
+        { 32, "\0\0\0\1", 4, true, "encrypted" },          { 79, "\4", 1, true, "external data file" },
+        { 79, "\10", 1, true, "zstd" },                     { 79, "\20", 1, true, "extended L2" },
+        { 75, "\1", 1, true, "bit 32" },                    { 79, "\2", 1, false, "corrupt" },
+        { 99, "\7", 1, true, "refcount order" },            { 24, "\1\0\0\0\0\0\0\1", 8, true, "too large" },
+        { 36, "\377\0\0\0", 4, true, "too large" },        { 40, "\0\0\1\0", 4, true, "outside the file" },
+        { 48, "\0\0\0\0\0\0\2\0", 8, true, "not on a" }, { 60, "\0\1\0\1", 4, true, "too many" },
+        { 40, "\0\0\0\0\0\1\0\0", 8, false, "overlap" },  { 103, "\5", 1, true, "header length" },
+    };
+    Error err = { "" };
+    const char *file;
+    Qcow2 *q;
+
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        file = make(1 << 20, 3, 16, 4, NULL);
+        patch(file, bad[i].at, bad[i].bytes, bad[i].n);
+        CHECK_MSG(refused(file, bad[i].readonly, bad[i].word), "%s is refused", bad[i].word);
+        bench_remove_files();
+    }
+    file = make(1 << 20, 3, 16, 4, "placeholder");
+    q = qcow2_load(file, false, &err);
+    CHECK(qcow2_set_backing(q, strrchr(file, '/') + 1, "qcow2", &err));
+    qcow2_free(q);
+    CHECK_MSG(refused(file, false, "itself"), "an image that is its own backing file is refused");
+    CHECK(refused(make(1 << 20, 3, 16, 4, "\\\\server\\share\\disk"), true, "another computer"));
+    CHECK(refused(make(1 << 20, 3, 16, 4, "\\\\.\\PhysicalDrive0"), true, "device"));
+    CHECK(refused(make(1 << 20, 3, 16, 4, "/nowhere/at/all"), true, "/nowhere/at/all"));
+    file = make(1 << 20, 3, 16, 0, NULL);
+    q = open_image(file, false);
+    CHECK_MSG(!snapshot_create(q, "s", 0, 0, &err) && strstr(err.text, "narrow"),
+              "counts of one bit leave no room for a snapshot");
+    close_image(q);
+    CHECK(is_sound(file));
+}
+
 int main(void)
 {
     bench_machine();
@@ -272,6 +345,7 @@ int main(void)
     test_shapes();
     test_snapshots();
     test_foreign();
+    test_refused();
     bench_remove_files();
     return test_end();
 }

@@ -1,7 +1,7 @@
 /*
- * qcow2 when the power is cut: after writes of random workloads, the file is put together from what was synced
- * and a random choice of the sectors that were not. Our check must find nothing worse than leaks, and each
- * sector must hold what was flushed, or something newer. Longer with QEMU_WIN_ROUNDS=n (default 4).
+ * qcow2 when the power is cut: after writes of random workloads, the file is put together from what was
+ * synced and a random choice of the sectors that were not. Our check must find nothing worse than leaks, and
+ * each sector must hold what was flushed, or something newer. Longer with QEMU_WIN_ROUNDS=n (default 4).
  */
 #include "mem_files.h"
 
@@ -156,8 +156,11 @@ static void write_some(Qcow2 *q)
             for (u32 k = 0; k < SECTOR; k += 4)
                 store32(buf[n] + i * SECTOR + k, tag);
         }
-        req[n] = (BlkReq){ .op = discard ? BLK_DISCARD : BLK_WRITE, .offset = at * SECTOR, .bytes = count * SECTOR,
-                           .buf = buf[n], .done = count_ended };
+        req[n] = (BlkReq){.op = discard ? BLK_DISCARD : BLK_WRITE,
+                          .offset = at * SECTOR,
+                          .bytes = count * SECTOR,
+                          .buf = buf[n],
+                          .done = count_ended};
         image_submit(&q->img, &req[n]);
         at += count + mem_random() % 30;
     }
@@ -228,10 +231,12 @@ static void run(u32 version, u32 cluster_bits, u32 ref_order, bool snapshots, un
     q->img.drv->close(&q->img);
     mem_before_write = NULL;
     q = qcow2_load("disk", true, &err);
-    CHECK_MSG(q && qcow2_check(q, 0, NULL, &c, &err) && !c.corruptions && !c.leaks, "closed: no leaks either");
+    CHECK_MSG(q && qcow2_check(q, 0, NULL, &c, &err) && !c.corruptions && !c.leaks,
+              "closed: no leaks either");
     qcow2_free(q);
-    CHECK_MSG(cuts > cuts_before && bad_checks == bad_before, "v%u, clusters of %u: %llu cuts leave sound images",
-              version, 1u << cluster_bits, (unsigned long long)(cuts - cuts_before));
+    CHECK_MSG(cuts > cuts_before && bad_checks == bad_before,
+              "v%u, clusters of %u: %llu cuts leave sound images", version, 1u << cluster_bits,
+              (unsigned long long)(cuts - cuts_before));
     CHECK_MSG(lost == lost_before, "v%u, clusters of %u: flushed data is there after the cut", version,
               1u << cluster_bits);
 }

@@ -1,6 +1,7 @@
 /*
- * qcow2 images with damaged headers, tables, refcounts and snapshot tables: opening, reading, checking, writing
- * and snapshots end in time with an answer; what is refused is left as it was. More with QEMU_WIN_ROUNDS=n.
+ * qcow2 images with damaged headers, tables, refcounts and snapshot tables: opening, reading, checking,
+ * writing and snapshots end in time with an answer; what is refused is left as it was. More with
+ * QEMU_WIN_ROUNDS=n.
  */
 #include "mem_files.h"
 
@@ -36,8 +37,21 @@ static void make_base(u32 version, u32 bits, u32 order)
 
 static u64 interesting(u64 old, u64 file_bytes)
 {
-    static const u64 values[] = { 0, 1, 2, 0xff, 0xffff, 0x7fffffff, 0xffffffff, 0x200, 0x10000, 1ull << 55,
-                                  1ull << 62, 1ull << 63, ~0ull, 0x8000000000000200ull, 0x4000000000000200ull };
+    static const u64 values[] = {0,
+                                 1,
+                                 2,
+                                 0xff,
+                                 0xffff,
+                                 0x7fffffff,
+                                 0xffffffff,
+                                 0x200,
+                                 0x10000,
+                                 1ull << 55,
+                                 1ull << 62,
+                                 1ull << 63,
+                                 ~0ull,
+                                 0x8000000000000200ull,
+                                 0x4000000000000200ull};
 
     switch (mem_random() % 5) {
     case 0: return old ^ 1ull << (mem_random() % 64);
@@ -76,7 +90,9 @@ static void read_some(BlkImage *img)
     static u8 buf[65536];
 
     for (u64 i = 0; i < 40; i++) {
-        u64 at = i < 16 ? i * sizeof(buf) : img->bytes ? (mem_random() * 7919ull * SECTOR) % img->bytes / SECTOR * SECTOR : 0;
+        u64 at = i < 16       ? i * sizeof(buf)
+                 : img->bytes ? (mem_random() * 7919ull * SECTOR) % img->bytes / SECTOR * SECTOR
+                              : 0;
         u64 n = at >= img->bytes ? 0 : img->bytes - at < sizeof(buf) ? img->bytes - at : sizeof(buf);
 
         if (n)
@@ -90,7 +106,8 @@ static void write_some(Qcow2 *q)
     Error err;
 
     for (int i = 0; i < 8; i++) {
-        u64 sectors = q->img.bytes / SECTOR, at = sectors ? mem_random() % (sectors < 2048 ? sectors : 2048) : 0;
+        u64 sectors = q->img.bytes / SECTOR,
+            at = sectors ? mem_random() % (sectors < 2048 ? sectors : 2048) : 0;
         u64 n = sectors - at < 128 ? sectors - at : 1 + mem_random() % 128;
 
         if (n)
@@ -196,6 +213,7 @@ int main(void)
               (unsigned long long)touched);
     CHECK_MSG(refused > 0 && opened > 0, "%llu images refused, %llu opened", (unsigned long long)refused,
               (unsigned long long)opened);
-    printf("%llu damaged images refused, %llu opened\n", (unsigned long long)refused, (unsigned long long)opened);
+    printf("%llu damaged images refused, %llu opened\n", (unsigned long long)refused,
+           (unsigned long long)opened);
     return test_end();
 }
