@@ -45,6 +45,15 @@ static bool console_is_ours_alone(void)
     return GetConsoleProcessList(process, ARRAY_LEN(process)) == 1;
 }
 
+/* Started where there is neither a console nor a pipe, the program makes a console for what the guest says. */
+void console_attach(void)
+{
+    if (GetStdHandle(STD_OUTPUT_HANDLE) || GetConsoleWindow())
+        return;
+    if (AttachConsole(ATTACH_PARENT_PROCESS) || AllocConsole())
+        SetConsoleOutputCP(CP_UTF8);
+}
+
 void console_detach(void)
 {
     if (console_is_ours_alone())

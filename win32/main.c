@@ -55,14 +55,16 @@ static bool uses_stdio(const char *spec)
 
 /* A console that was made for this program alone shows nothing that anybody needs, unless the guest talks
  * there. */
-static void give_up_console(const Config *cfg)
+static void settle_console(const Config *cfg)
 {
     bool talks = uses_stdio(cfg->monitor) || uses_stdio(cfg->debugcon);
     for (int i = 0; i < CFG_SERIALS; i++)
         talks |= uses_stdio(cfg->serial[i]);
     for (int i = 0; i < CFG_PARALLELS; i++)
         talks |= uses_stdio(cfg->parallel[i]);
-    if (cfg->display == DISPLAY_SDL && !talks)
+    if (talks)
+        console_attach();
+    else if (cfg->display == DISPLAY_SDL)
         console_detach();
 }
 
@@ -200,7 +202,7 @@ int main(void)
     if (!open_log(&cfg, &err))
         return fail(&err);
     resource_dirs(&cfg);
-    give_up_console(&cfg);
+    settle_console(&cfg);
     if (cfg.display == DISPLAY_SDL && !config_has_boot_medium(&cfg)) {
         w = window_open(&cfg, &err);
         if (!w)

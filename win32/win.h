@@ -62,6 +62,7 @@ void resource_dirs(const Config *cfg); /* -L */
 
 /* ---- console.c: how the program speaks to the person who started it ---- */
 void console_init(void);
+void console_attach(void);      /* the guest talks on standard output: where there is none, a console is made */
 void console_detach(void);      /* a window of our own: the console that was made for us alone goes away */
 void console_end_session(void); /* Windows shuts down: returns when nothing can be lost any more */
 void console_restore(void);     /* at the end: modes and code pages as they were */
