@@ -96,8 +96,8 @@ const BlkDriver *image_driver(const char *file, const char *format, Error *err)
     if (format) {
         drv = driver_named(format);
         if (!drv)
-            error_set(err, "format '%.40s' of %.300s is not supported by this build (it knows raw and qcow2)", format,
-                      file);
+            error_set(err, "format '%.40s' of %.300s is not supported by this build (it knows raw and qcow2)",
+                      format, file);
         return drv;
     }
     f = host_file_open(file, HOST_READ, err);

@@ -27,22 +27,34 @@ class Tool:
         self.command = (["wine"] if host.wine else []) + [path]
 
     def run(self, *arguments):
-        done = subprocess.run(self.command + list(arguments), cwd=self.folder, env=self.environment, check=False,
-                              capture_output=True, stdin=subprocess.DEVNULL, timeout=60 * SLOWNESS)
+        done = subprocess.run(
+            self.command + list(arguments),
+            cwd=self.folder,
+            env=self.environment,
+            check=False,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=60 * SLOWNESS,
+        )
         self.text = (done.stdout + done.stderr).decode("utf-8", "replace").replace("\r", "")
         return done.returncode
 
     def ends(self, code, *arguments):
         got = self.run(*arguments)
-        return self.t.check(got == code, f"qemu-img {' '.join(arguments)}: exit code {code}", f"{got}\n{self.text}")
+        what = f"qemu-img {' '.join(arguments)}: exit code {code}"
+        return self.t.check(got == code, what, f"{got}\n{self.text}")
 
     def packaged(self, code, *arguments):
         if not PACKAGED:
             return
-        done = subprocess.run([PACKAGED, *arguments], cwd=self.folder, check=False, capture_output=True,
-                              timeout=60 * SLOWNESS)
-        self.t.check(done.returncode == code, f"packaged qemu-img {' '.join(arguments)}: {code}",
-                     (done.stdout + done.stderr).decode("utf-8", "replace"))
+        done = subprocess.run(
+            [PACKAGED, *arguments], cwd=self.folder, check=False, capture_output=True, timeout=60 * SLOWNESS
+        )
+        self.t.check(
+            done.returncode == code,
+            f"packaged qemu-img {' '.join(arguments)}: {code}",
+            (done.stdout + done.stderr).decode("utf-8", "replace"),
+        )
 
     def same(self, image, raw):
         """All agree that the image is sound and holds what the raw file holds."""
@@ -59,7 +71,8 @@ def make_raw(folder, name, size):
         f.truncate(size)
         for at in range(0, size, 1 << 20):
             f.seek(at)
-            f.write(source.choice((b"", b"text " * 40000, source.randbytes(min(size - at, 300000))))[:size - at])
+            part = source.choice((b"", b"text " * 40000, source.randbytes(min(size - at, 300000))))
+            f.write(part[: size - at])
 
 
 def in_folder(function):
@@ -68,6 +81,7 @@ def in_folder(function):
             if not PACKAGED:
                 t.note("the packaged qemu-img is not installed: only our own is asked")
             function(t, Tool(t, host, folder), folder)
+
     return test
 
 
@@ -75,8 +89,14 @@ def in_folder(function):
 def test_images_convert(t, tool, folder):
     for size in (512, 512 * 333, 9 << 20):
         make_raw(folder, "a.raw", size)
-        for options in ([], ["-c"], ["-o", "cluster_size=512"], ["-c", "-o", "cluster_size=2M,compat=0.10"],
-                        ["-c", "-o", "refcount_bits=1,cluster_size=4k"], ["-o", "refcount_bits=64"]):
+        for options in (
+            [],
+            ["-c"],
+            ["-o", "cluster_size=512"],
+            ["-c", "-o", "cluster_size=2M,compat=0.10"],
+            ["-c", "-o", "refcount_bits=1,cluster_size=4k"],
+            ["-o", "refcount_bits=64"],
+        ):
             tool.ends(0, "convert", "-f", "raw", "-O", "qcow2", *options, "a.raw", "a.qcow2")
             tool.same("a.qcow2", "a.raw")
         tool.ends(0, "convert", "a.qcow2", "b.raw")
@@ -88,7 +108,8 @@ def test_images_convert(t, tool, folder):
                 tool.same("p.qcow2", "a.raw")
     tool.ends(0, "create", "-q", "-f", "qcow2", "large.qcow2", "2T")
     tool.packaged(0, "check", "large.qcow2")
-    t.check(os.path.getsize(os.path.join(folder, "large.qcow2")) < 1 << 20, "an empty disk of 2 TiB is a small file")
+    size = os.path.getsize(os.path.join(folder, "large.qcow2"))
+    t.check(size < 1 << 20, "an empty disk of 2 TiB is a small file")
 
 
 @in_folder
@@ -100,19 +121,25 @@ def test_images_chain(t, tool, folder):
     tool.ends(0, "create", "-f", "qcow2", "-b", "top.qcow2", "-F", "qcow2", "third.qcow2", "6M")
     tool.ends(0, "info", "--output=json", "third.qcow2")
     info = json.loads(tool.text)
-    t.check(info["virtual-size"] == 6 << 20 and info["backing-filename"] == "top.qcow2" and
-            info["backing-filename-format"] == "qcow2", "info tells size and base", tool.text)
+    t.check(
+        info["virtual-size"] == 6 << 20
+        and info["backing-filename"] == "top.qcow2"
+        and info["backing-filename-format"] == "qcow2",
+        "info tells size and base",
+        tool.text,
+    )
     tool.ends(0, "info", "--backing-chain", "third.qcow2")
     t.check(tool.text.count("image: ") == 3, "info tells the whole chain", tool.text)
     # the second image gets data of its own, from a disk that differs in places
     with open(os.path.join(folder, "base.raw"), "rb") as f:
         data = bytearray(f.read())
-    data[3 << 20:(3 << 20) + 70000] = b"changed" * 10000
+    data[3 << 20 : (3 << 20) + 70000] = b"changed" * 10000
     with open(os.path.join(folder, "want.raw"), "wb") as f:
         f.write(data)
     tool.ends(0, "convert", "-O", "qcow2", "-B", "base.qcow2", "-F", "qcow2", "want.raw", "top.qcow2")
     tool.same("top.qcow2", "want.raw")
-    t.check(os.path.getsize(os.path.join(folder, "top.qcow2")) < 1 << 20, "convert -B stores the differences only")
+    size = os.path.getsize(os.path.join(folder, "top.qcow2"))
+    t.check(size < 1 << 20, "convert -B stores the differences only")
     tool.ends(0, "rebase", "-b", "base.raw", "-F", "raw", "top.qcow2")
     tool.same("top.qcow2", "want.raw")
     tool.ends(0, "commit", "top.qcow2")
@@ -135,7 +162,8 @@ def test_images_snapshots(t, tool, folder):
     tool.same("a.qcow2", "a.raw")
     tool.packaged(0, "snapshot", "-c", "theirs", "a.qcow2")
     tool.ends(0, "snapshot", "-l", "a.qcow2")
-    t.check("before" in tool.text and (not PACKAGED or "theirs" in tool.text), "snapshots are listed", tool.text)
+    listed = "before" in tool.text and (not PACKAGED or "theirs" in tool.text)
+    t.check(listed, "snapshots are listed", tool.text)
     tool.ends(0, "resize", "a.qcow2", "+1M")
     tool.packaged(0, "check", "a.qcow2")
     tool.ends(0, "snapshot", "-a", "before", "a.qcow2")
@@ -159,13 +187,13 @@ def test_images_check(t, tool, folder):
     tool.ends(0, "convert", "-f", "raw", "-O", "qcow2", "a.raw", "a.qcow2")
     for count in (7, 0):
         with open(os.path.join(folder, "a.qcow2"), "r+b") as f:
-            f.seek(0x20000 + 2 * 5)     # refcount block of a new image, cluster 5: data
+            f.seek(0x20000 + 2 * 5)  # refcount block of a new image, cluster 5: data
             f.write(count.to_bytes(2, "big"))
         tool.ends(2 if count == 0 else 3, "check", "a.qcow2")
         tool.ends(0, "check", "-r", "all", "a.qcow2")
         tool.same("a.qcow2", "a.raw")
     with open(os.path.join(folder, "a.qcow2"), "r+b") as f:
-        f.seek(0x20000 + 2 * 1000)      # a cluster behind the end: a leak
+        f.seek(0x20000 + 2 * 1000)  # a cluster behind the end: a leak
         f.write(b"\x00\x01")
     tool.ends(3, "check", "a.qcow2")
     tool.ends(0, "check", "-r", "leaks", "a.qcow2")
@@ -189,19 +217,28 @@ def test_images_machine(t, tool, folder):
     tool.ends(0, "create", "-f", "qcow2", "-b", "base.raw", "-F", "raw", "middle.qcow2")
     tool.ends(0, "create", "-f", "qcow2", "-b", "middle.qcow2", "-F", "qcow2", "top.qcow2", "32M")
     before = disk_hash(tool, folder, "top.qcow2")
-    arguments = kernel(host, "console=ttyS0 quiet") + ["-hda", host.path(os.path.join(folder, "top.qcow2"))]
+    arguments = kernel(host, "console=ttyS0 quiet")
+    arguments += ["-hda", host.path(os.path.join(folder, "top.qcow2"))]
     for snapshot in (True, False):
         with Guest(host, arguments + (["-snapshot"] if snapshot else [])) as guest:
             guest.wait_serial("guest:/root#", 90)
             shell(guest, "modprobe -a ata_piix sd_mod; sleep 2", 60)
             t.check(before in shell(guest, "md5sum </dev/sda", 60), "the guest reads the whole disk as it is")
-            read = shell(guest, "for i in 1 5 9 20; do dd if=/dev/urandom of=/dev/sda bs=20000 count=90 seek=$((i*70)) conv=notrunc,fsync; "
-                         "done; echo 3 >/proc/sys/vm/drop_caches; md5sum </dev/sda", 90)
+            read = shell(
+                guest,
+                "for i in 1 5 9 20; do dd if=/dev/urandom of=/dev/sda bs=20000 count=90 seek=$((i*70)) conv=notrunc,fsync; "
+                "done; echo 3 >/proc/sys/vm/drop_caches; md5sum </dev/sda",
+                90,
+            )
             after = re.search("[0-9a-f]{32}", read)[0]
             t.check(after != before, "the guest reads back what it wrote")
             guest.process.kill()
             guest.process.wait()
         code = tool.run("check", "top.qcow2")
-        t.check(code == 0 if snapshot else code in (0, 3), "the image is sound, with leaks at most", tool.text)
-        t.check(disk_hash(tool, folder, "top.qcow2") == (before if snapshot else after),
-                "-snapshot leaves the image as it was" if snapshot else "what was synced is there after the kill")
+        t.check(
+            code == 0 if snapshot else code in (0, 3), "the image is sound, with leaks at most", tool.text
+        )
+        t.check(
+            disk_hash(tool, folder, "top.qcow2") == (before if snapshot else after),
+            "-snapshot leaves the image as it was" if snapshot else "what was synced is there after the kill",
+        )
