@@ -226,7 +226,8 @@ def test_images_machine(t, tool, folder):
             t.check(before in shell(guest, "md5sum </dev/sda", 60), "the guest reads the whole disk as it is")
             read = shell(
                 guest,
-                "for i in 1 5 9 20; do dd if=/dev/urandom of=/dev/sda bs=20000 count=90 seek=$((i*70)) conv=notrunc,fsync; "
+                "for i in 1 5 9 20; do "
+                "dd if=/dev/urandom of=/dev/sda bs=20000 count=90 seek=$((i*70)) conv=notrunc,fsync; "
                 "done; echo 3 >/proc/sys/vm/drop_caches; md5sum </dev/sda",
                 90,
             )
