@@ -63,6 +63,7 @@ typedef struct {
     void *opaque;
     u8 mac[MAC_LEN];
     bool said_long;
+    bool refused;                   /* a frame has waited for room; until the ring is found empty */
     const char *kind;
 } Ne2000;
 
@@ -211,8 +212,10 @@ static bool ne2000_receive(void *opaque, const u8 *frame, u32 len)
     u32 pages = (RX_HEADER + total + PAGE - 1) / PAGE;
     if (pages >= (u32)(s->pstop - s->pstart))
         return true;                /* it will never have room */
-    if (pages >= ring_free_pages(s))
+    if (pages >= ring_free_pages(s)) {
+        n->refused = true;
         return false;               /* CURR must not catch up with BNRY: that means empty */
+    }
     s->rsr = RSR_OK | (frame[0] & 1 ? RSR_GROUP : 0);
     store_frame(s, frame, len, total);
     s->isr |= ISR_RX;
@@ -258,6 +261,7 @@ static void reset_chip(Ne2000 *n)
 {
     Ne2000State *s = n->s;
 
+    n->refused = false;
     s->cr = CR_STOP | CR_ABORT;
     s->isr = ISR_RESET;
     s->imr = 0;
@@ -297,6 +301,26 @@ static void command(Ne2000 *n, u8 value)
     update(n);
 }
 
+/*
+ * On a wire the next frame would interrupt again. A frame that waits here for room would not: drivers read a
+ * few frames, acknowledge, and leave the rest for the next interrupt, which must come.
+ */
+static void acknowledge(Ne2000 *n, u8 bits)
+{
+    Ne2000State *s = n->s;
+
+    s->isr &= (u8)~(bits & 0x7f);
+    if ((bits & ISR_RX) && n->refused) {
+        u8 after = (u8)(s->bnry + 1) >= s->pstop ? s->pstart : (u8)(s->bnry + 1);
+        net_ready(n->peer);
+        if (ring_sound(s) && s->curr != s->bnry && s->curr != after)
+            s->isr |= ISR_RX;
+        else
+            n->refused = false;
+    }
+    update(n);
+}
+
 static void write_page0(Ne2000 *n, unsigned reg, u8 v)
 {
     Ne2000State *s = n->s;
@@ -311,7 +335,7 @@ static void write_page0(Ne2000 *n, unsigned reg, u8 v)
     case 0x4: s->tpsr = v; break;
     case 0x5: s->tbcr = (u16)((s->tbcr & 0xff00) | v); break;
     case 0x6: s->tbcr = (u16)((s->tbcr & 0x00ff) | v << 8); break;
-    case 0x7: s->isr &= (u8)~(v & 0x7f); update(n); break;
+    case 0x7: acknowledge(n, v); break;
     case 0x8: s->rsar = (u16)((s->rsar & 0xff00) | v); break;
     case 0x9: s->rsar = (u16)((s->rsar & 0x00ff) | v << 8); break;
     case 0xa: s->rbcr = (u16)((s->rbcr & 0xff00) | v); break;
