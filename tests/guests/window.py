@@ -13,33 +13,18 @@ SHOTS = os.path.join(TOP, "build", "screenshots")
 
 
 class Display:
-    """
-    An X server of its own, without a screen and without a window manager. One at a time: Wine knows one
-    foreground window, whatever the display, and only that gets keys.
-    """
+    """The tests' X server, without a window manager; for one test at a time, because keys go to one window."""
 
     one = threading.Lock()
 
     def __init__(self, host):
-        self.one.acquire()  # until __exit__
-        self.environment = dict(host.environment)
-        read, write = os.pipe()
-        self.server = subprocess.Popen(
-            ["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x1024x24", "-nolisten", "tcp"],
-            pass_fds=[write],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(write)
-        with os.fdopen(read) as number:
-            self.environment["DISPLAY"] = ":" + number.readline().strip()
+        self.environment = host.environment
 
     def __enter__(self):
+        self.one.acquire()
         return self
 
     def __exit__(self, *_):
-        self.server.terminate()
-        self.server.wait()
         self.one.release()
 
     def xdotool(self, *arguments, seconds=20):
@@ -136,7 +121,7 @@ def test_window_linux(t, host):
     if not host.wine:
         return  # elsewhere the window belongs to somebody
     with Display(host) as display, Guest(
-        host, linux.kernel(host, "console=tty0"), serial=False, display="sdl", environment=display.environment
+        host, linux.kernel(host, "console=tty0"), serial=False, display="sdl"
     ) as guest:
         window = display.find_window()
         t.check(True, "a window named QEMU appears")
@@ -168,9 +153,7 @@ def test_window_modes(t, host):
         return
     image = shared_guest("bootos-360k.img")
     arguments = ["-m", "16", "-fda", host.path(image), "-boot", "a", "-snapshot", "-name", "modes"]
-    with Display(host) as display, Guest(
-        host, arguments, serial=False, display="sdl", environment=display.environment
-    ) as guest:
+    with Display(host) as display, Guest(host, arguments, serial=False, display="sdl") as guest:
         window = display.find_window()
         guest.wait_screen(r"bootOS\n\$", 60)
         t.check("modes" in display.xdotool("getwindowname", window), "-name is in the title")
@@ -207,7 +190,7 @@ def test_window_2006(t, host):
     with open(host.program, "rb") as f:
         files["qemu.exe"] = f.read()
     with Display(host) as display:
-        environment = dict(display.environment)
+        environment = dict(host.environment)
         environment.pop("SDL_AUDIODRIVER", None)
         with Guest(BatchHost(host, "run.bat"), [], files=files, mux=(), environment=environment) as guest:
             window = display.find_window()
@@ -237,9 +220,7 @@ def test_window_nothing(t, host):
     """Started without anything to boot: the window says what to do."""
     if not host.wine:
         return
-    with Display(host) as display, Guest(
-        host, [], mux=["-m", "32"], environment=display.environment
-    ) as guest:
+    with Display(host) as display, Guest(host, [], mux=["-m", "32"]) as guest:
         window = display.find_window()
         shown = display.wait_text(host, window, "qemu-win.bat", "nothing-to-boot")
         t.check(

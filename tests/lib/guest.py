@@ -95,21 +95,26 @@ class Host:
             screen.find_vgabios(os.path.join(TOP, "build", "pc-bios"), "/usr/share/seabios")
         )
         self.started = []
+        self.x_server = None
         self.lock = threading.Lock()
 
     def prepare(self):
-        """Under Wine: one server for all tests. The prefix was made by setup/wine.sh."""
+        """
+        Under Wine: one server and one X display for all tests, because Wine's desktop process keeps to the display it
+        found first. The prefix was made by setup/wine.sh.
+        """
         if self.wine:
+            read, write = os.pipe()
+            command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x1024x24", "-nolisten", "tcp"]
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            self.x_server = subprocess.Popen(command, pass_fds=[write], **quiet)
+            os.close(write)
+            with os.fdopen(read) as number:
+                self.environment["DISPLAY"] = ":" + number.readline().strip()
             subprocess.run(["wineserver", "-p"], env=self.environment, check=False, timeout=30)
             # Wine's services start with the first program and inherit its pipes: let it be one that stays.
-            self.keeper = subprocess.Popen(
-                ["wine", "cmd"],
-                env=self.environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            self.started.append(self.keeper)
+            keeper = subprocess.Popen(["wine", "cmd"], env=self.environment, stdin=subprocess.PIPE, **quiet)
+            self.started.append(keeper)
             time.sleep(3)
 
     def finish(self):
@@ -119,6 +124,9 @@ class Host:
                     process.kill()
         if self.wine:
             subprocess.run(["wineserver", "-k"], env=self.environment, check=False, timeout=30)
+            if self.x_server:
+                self.x_server.kill()
+                self.x_server.wait()
 
     def path(self, name):
         """A file's name as the emulator wants it."""
