@@ -43,7 +43,7 @@ def parse(text):
 
 
 def run(command, environment):
-    """The rows of one run. The program's own last word and exit code are told when it did not reach its end."""
+    """The rows of one run. The program's last word is told when it did not reach its end."""
     try:
         done = subprocess.run(
             command,
@@ -110,7 +110,7 @@ def main():
     parser.add_argument("--qemu", required=True)
     parser.add_argument("--build", default=os.path.join(TOP, "build", "bench"))
     parser.add_argument("--repeat", type=int, default=2)
-    parser.add_argument("--disk", action="store_true", help="start the guest from a raw disk, not by multiboot")
+    parser.add_argument("--disk", action="store_true", help="start from a raw disk, not by multiboot")
     options = parser.parse_args()
     if os.name == "nt":
         print("cpu: is measured on Debian, whose gcc makes 32-bit code for no system")

@@ -290,7 +290,7 @@ static u32 copy(void)
     return target[COPY_WORDS - 1];
 }
 
-/* A ring through `nodes` places, `step` words apart, in random order; over pages also at a random line in each. */
+/* A ring through `nodes` places, `step` words apart, in random order; over pages at a random line in each. */
 static void ring(u32 nodes, u32 step)
 {
     u32 seed = 77, first;
