@@ -258,6 +258,7 @@ static void serve_requests(Machine *m, u32 requests)
         reset_all(m);
         t->powered_off = false;
         machine_unpark(m);
+        ui_state_changed(m->ui);
     }
     if ((requests & REQ_POWERDOWN) && m->powerdown)
         m->powerdown(m->powerdown_opaque);

@@ -43,7 +43,7 @@ static void cmd_cont(Monitor *mon, const Args *a)
     (void)a;
     machine_cont(mon->m);
     if (!machine_running(mon->m))
-        monitor_puts(mon, "the guest has powered off; 'system_reset' switches it on again\n");
+        monitor_puts(mon, "the guest has powered off; 'system_reset', then 'cont', switch it on again\n");
 }
 
 static void cmd_reset(Monitor *mon, const Args *a)
