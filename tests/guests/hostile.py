@@ -1,17 +1,32 @@
 """Guests that mean no good (hostile.S): whatever they do, the monitor answers within a second and a reset brings them back."""
 import os
-import re
 import time
 
-from lib.guest import SLOWNESS, TOP, Failure, Guest
+from lib.guest import SLOWNESS, TOP, Guest
 
 STORMS = {
-    "h": "CLI and HLT", "u": "a storm of undefined instructions", "s": "code that changes itself all the time",
-    "i": "a timer interrupt every 838 ns", "t": "single-stepping", "r": "string instructions over the end of a segment",
-    "p": "all ports, read without end", "c": "a stack that writes over all memory", "v": "changing the picture's mode all the time",
+    "h": "CLI and HLT",
+    "u": "a storm of undefined instructions",
+    "s": "code that changes itself all the time",
+    "i": "a timer interrupt every 838 ns",
+    "t": "single-stepping",
+    "r": "string instructions over the end of a segment",
+    "p": "all ports, read without end",
+    "c": "a stack that writes over all memory",
+    "v": "changing the picture's mode all the time",
     "d": "VBE registers all ones",
 }
-QUESTIONS = ("info status", "info registers", "x/4i $pc", "info pic", "info jit", "info mem", "screendump screen.ppm", "stop", "cont")
+QUESTIONS = (
+    "info status",
+    "info registers",
+    "x/4i $pc",
+    "info pic",
+    "info jit",
+    "info mem",
+    "screendump screen.ppm",
+    "stop",
+    "cont",
+)
 
 
 def answers(t, guest, what):
@@ -22,7 +37,9 @@ def answers(t, guest, what):
         took = time.monotonic() - start
         if took > slowest:
             slowest, its = took, question
-    t.check(slowest < 1.0 * SLOWNESS, f"the monitor answers within a second: {what}", f"{its}: {slowest:.2f} s")
+    t.check(
+        slowest < 1.0 * SLOWNESS, f"the monitor answers within a second: {what}", f"{its}: {slowest:.2f} s"
+    )
     state = guest.monitor("info status")
     t.check("running" in state, f"the machine goes on: {what}", state)
 
