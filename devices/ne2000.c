@@ -63,7 +63,6 @@ typedef struct {
     void *opaque;
     u8 mac[MAC_LEN];
     bool said_long;
-    bool refused;                   /* a frame has waited for room; until the ring is found empty */
     const char *kind;
 } Ne2000;
 
@@ -212,10 +211,8 @@ static bool ne2000_receive(void *opaque, const u8 *frame, u32 len)
     u32 pages = (RX_HEADER + total + PAGE - 1) / PAGE;
     if (pages >= (u32)(s->pstop - s->pstart))
         return true;                /* it will never have room */
-    if (pages >= ring_free_pages(s)) {
-        n->refused = true;
+    if (pages >= ring_free_pages(s))
         return false;               /* CURR must not catch up with BNRY: that means empty */
-    }
     s->rsr = RSR_OK | (frame[0] & 1 ? RSR_GROUP : 0);
     store_frame(s, frame, len, total);
     s->isr |= ISR_RX;
@@ -261,7 +258,6 @@ static void reset_chip(Ne2000 *n)
 {
     Ne2000State *s = n->s;
 
-    n->refused = false;
     s->cr = CR_STOP | CR_ABORT;
     s->isr = ISR_RESET;
     s->imr = 0;
@@ -302,21 +298,20 @@ static void command(Ne2000 *n, u8 value)
 }
 
 /*
- * On a wire the next frame would interrupt again. A frame that waits here for room would not: drivers read a
- * few frames, acknowledge, and leave the rest for the next interrupt, which must come.
+ * On a wire the next frame would soon interrupt again. Here the sender may wait for an answer to what lies in
+ * the ring: drivers read a few frames, acknowledge, and leave the rest for the next interrupt, which must come.
+ * So the bit comes back while the ring holds frames (BNRY is the page before the next frame, or that frame's).
  */
 static void acknowledge(Ne2000 *n, u8 bits)
 {
     Ne2000State *s = n->s;
 
     s->isr &= (u8)~(bits & 0x7f);
-    if ((bits & ISR_RX) && n->refused) {
+    if (bits & ISR_RX) {
         u8 after = (u8)(s->bnry + 1) >= s->pstop ? s->pstart : (u8)(s->bnry + 1);
         net_ready(n->peer);
         if (ring_sound(s) && s->curr != s->bnry && s->curr != after)
             s->isr |= ISR_RX;
-        else
-            n->refused = false;
     }
     update(n);
 }
