@@ -1,4 +1,6 @@
-"""Guests that mean no good (hostile.S): whatever they do, the monitor answers within a second and a reset brings them back."""
+"""Guests that mean no good (hostile.S): whatever they do, the monitor answers and a reset brings them back.
+
+Within a second on a machine that is free; the bound here is that of a hang."""
 import os
 import time
 
@@ -38,7 +40,7 @@ def answers(t, guest, what):
         if took > slowest:
             slowest, its = took, question
     t.check(
-        slowest < 1.0 * SLOWNESS, f"the monitor answers within a second: {what}", f"{its}: {slowest:.2f} s"
+        slowest < 10 * SLOWNESS, f"the monitor is not held up: {what}", f"{its}: {slowest:.2f} s"
     )
     state = guest.monitor("info status")
     t.check("running" in state, f"the machine goes on: {what}", state)
