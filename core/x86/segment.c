@@ -322,36 +322,39 @@ static void set_zf(Cpu *cpu, bool zf)
     cpu->s.eflags = (cpu->s.eflags & ~FLAG_ZF) | (zf ? FLAG_ZF : 0);
 }
 
+/* What LAR and LSL share: the selector's descriptor, if the program may see it and its type is one of these;
+ * ZF says so. */
+static bool look_at(Cpu *cpu, u32 ea, u32 desc, u32 types, Desc *d)
+{
+    bool ok;
+
+    if (!in_protected(cpu))
+        x86_raise(cpu, VEC_UD);
+    ok = visible(cpu, (u16)rm_read(cpu, ea, desc, 2), d, types);
+    set_zf(cpu, ok);
+    return ok;
+}
+
 u32 HELPER helper_lar(Cpu *cpu, u32 ea, u32 desc, u64 imm)
 {
     u32 types = 1 << SYS_TSS16 | 1 << SYS_LDT | 1 << SYS_TSS16_BUSY | 1 << SYS_CALL16 | 1 << SYS_TASK_GATE |
                 1 << SYS_TSS32 | 1 << SYS_TSS32_BUSY | 1 << SYS_CALL32;
-    bool ok;
     Desc d;
     (void)imm;
 
-    if (!in_protected(cpu))
-        x86_raise(cpu, VEC_UD);
-    ok = visible(cpu, (u16)rm_read(cpu, ea, desc, 2), &d, types);
-    if (ok)
+    if (look_at(cpu, ea, desc, types, &d))
         gpr_write(cpu, desc_reg(desc), d.hi & 0x00f0ff00, desc_size(desc));
-    set_zf(cpu, ok);
     return X86_NEXT;
 }
 
 u32 HELPER helper_lsl(Cpu *cpu, u32 ea, u32 desc, u64 imm)
 {
     u32 types = 1 << SYS_TSS16 | 1 << SYS_LDT | 1 << SYS_TSS16_BUSY | 1 << SYS_TSS32 | 1 << SYS_TSS32_BUSY;
-    bool ok;
     Desc d;
     (void)imm;
 
-    if (!in_protected(cpu))
-        x86_raise(cpu, VEC_UD);
-    ok = visible(cpu, (u16)rm_read(cpu, ea, desc, 2), &d, types);
-    if (ok)
+    if (look_at(cpu, ea, desc, types, &d))
         gpr_write(cpu, desc_reg(desc), desc_limit(&d), desc_size(desc));
-    set_zf(cpu, ok);
     return X86_NEXT;
 }
 
