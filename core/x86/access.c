@@ -113,18 +113,9 @@ static bool span_write(Cpu *cpu, const Span *sp, const u8 *in)
 
 /* ---- by linear address ---- */
 
-static inline const u8 *hit(const u64 *table, u32 linear, unsigned size)
-{
-    u64 addend = table[linear >> PAGE_SHIFT];
-
-    if (!addend || (linear & PAGE_MASK) + size > PAGE_SIZE)
-        return NULL;
-    return (const u8 *)(uintptr_t)(addend + linear);
-}
-
 u64 mem_get(Cpu *cpu, unsigned user, u32 linear, unsigned size)
 {
-    const u8 *host = hit(cpu->tlb_set[user]->read, linear, size);
+    const u8 *host = tlb_hit(cpu->tlb_set[user]->read, linear, size);
     u8 bytes[8] = { 0 };
     Span sp;
 
@@ -137,7 +128,7 @@ u64 mem_get(Cpu *cpu, unsigned user, u32 linear, unsigned size)
 
 bool mem_put(Cpu *cpu, unsigned user, u32 linear, u64 value, unsigned size)
 {
-    u8 *host = (u8 *)(uintptr_t)hit(cpu->tlb_set[user]->write, linear, size);
+    u8 *host = (u8 *)(uintptr_t)tlb_hit(cpu->tlb_set[user]->write, linear, size);
     u8 bytes[8];
     Span sp;
 
@@ -190,7 +181,7 @@ void lin_probe(Cpu *cpu, u32 linear, unsigned size, int access)
     const TlbSet *set = cpu->tlb;
     Span sp;
 
-    if (!hit(access == ACC_WRITE ? set->write : set->read, linear, size))
+    if (!tlb_hit(access == ACC_WRITE ? set->write : set->read, linear, size))
         span_open(cpu, current_user(cpu), linear, size, access, &sp);
 }
 

@@ -85,8 +85,7 @@ static void deliver_real(Cpu *cpu, int vector, u32 return_eip)
     x86_update_mode(cpu);
 }
 
-/* RF in the pushed image: a fault's instruction shall not hit its breakpoint again when it is restarted. */
-static u32 flags_image(const Cpu *cpu, int vector)
+u32 x86_flags_image(const Cpu *cpu, int vector)
 {
     u32 flags = x86_get_eflags(cpu);
     bool exception = cpu->delivering >= 0 && cpu->delivering < DELIVER_EXTERNAL;
@@ -130,7 +129,7 @@ static Stack inner_stack(Cpu *cpu, unsigned cpl, Desc *ss)
 static void deliver_gate(Cpu *cpu, int vector, const Desc *gate, u32 return_eip, bool has_error, u32 error)
 {
     unsigned type = desc_type(gate), size = type & 8 ? 4 : 2, cpl;
-    u32 eip = gate->lo & 0xffff, flags = flags_image(cpu, vector);
+    u32 eip = gate->lo & 0xffff, flags = x86_flags_image(cpu, vector);
     bool v86 = in_v86(cpu), inner;
     u16 sel = (u16)(gate->lo >> 16);
     Stack st;
@@ -220,10 +219,10 @@ void x86_interrupt(Cpu *cpu, int vector, u32 return_eip, bool software, bool has
         log_line("interrupt %02x error %x cs:eip %04x:%08x cpl %u ss:esp %04x:%08x eax %08x cr2 %08x%s",
                  vector, error, cpu->s.seg[CS].sel, return_eip, cpu->s.cpl, cpu->s.seg[SS].sel,
                  cpu->s.gpr[ESP], cpu->s.gpr[EAX], cpu->s.cr2, software ? " software" : "");
-    if (cpu->s.cr0 & CR0_PE)
-        deliver_protected(cpu, vector, return_eip, software, has_error, error);
-    else
+    if (!(cpu->s.cr0 & CR0_PE))
         deliver_real(cpu, vector, return_eip);
+    else if (!gate_deliver(cpu, vector, return_eip, software, has_error, error))
+        deliver_protected(cpu, vector, return_eip, software, has_error, error);
     cpu->delivering = DELIVER_NONE;
     cpu->s.halted = 0;
     if (cpu->s.shadow) {

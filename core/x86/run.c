@@ -80,6 +80,17 @@ static bool cached(const Cpu *cpu, const JumpCacheEntry *j, u32 context, u32 eip
     return j->key == ((u64)context << 32 | eip) && cpu->tlb->exec[j->linear_page] == j->page;
 }
 
+const u8 *HELPER run_next(Cpu *cpu)
+{
+    if (__atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) || cpu->mode & MODE_STEP || log_on(LOG_EXEC))
+        return NULL;
+    const JumpCacheEntry *j = &cpu->blocks->jump_cache[cpu->s.eip & (JUMP_CACHE_SIZE - 1)];
+    if (!cached(cpu, j, blocks_context(cpu), cpu->s.eip))
+        return NULL;
+    cpu->stat[STAT_EXIT_OTHER]++;
+    return j->code;
+}
+
 /* The block for the CPU as it stands. Raises #GP beyond the limit, #PF. */
 static Block *find_block(Cpu *cpu, u32 context)
 {

@@ -15,6 +15,8 @@ enum {
 u8 *HELPER run_prepare(Cpu *cpu, u32 ea, u32 access);
 u32 HELPER run_commit(Cpu *cpu);
 void HELPER run_host_fault(Cpu *cpu);
+/* After a helper that ended its block: the code to go on with, or NULL: the dispatcher knows. */
+const u8 *HELPER run_next(Cpu *cpu);
 void *run_fault_handler(void *opaque, void *host_pc, int vector);     /* HostFaultFn; opaque: the Cpu */
 
 #endif

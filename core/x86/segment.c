@@ -185,6 +185,8 @@ void x86_load_seg(Cpu *cpu, int seg, u16 sel)
         seg_check_stack(cpu, sel, &d, cpu->s.cpl, VEC_GP);
         desc_set_accessed(cpu, &d);
         cpu->s.seg[SS] = seg_from(sel, &d);
+    } else if (gate_load(cpu, seg, sel)) {
+        return;
     } else {
         load_data(cpu, seg, sel);
     }

@@ -107,6 +107,15 @@ static inline u64 a20_mask(const Cpu *cpu) { return cpu->s.a20 ? ~0ull : ~(1ull 
 bool page_written(Cpu *cpu, u32 page, u32 offset, u32 bytes);
 
 /* ---- tlb.c ---- */
+/* Host address for an access that a table of cpu->tlb_set[] allows and that stays in its page, else NULL. */
+static inline const u8 *tlb_hit(const u64 *table, u32 linear, unsigned size)
+{
+    u64 addend = table[linear >> PAGE_SHIFT];
+
+    if (!addend || (linear & PAGE_MASK) + size > PAGE_SIZE)
+        return NULL;
+    return (const u8 *)(uintptr_t)(addend + linear);
+}
 /* tlb_fill() for a given privilege. */
 u8 *tlb_walk(Cpu *cpu, unsigned user, u32 linear, int access, u64 *phys);
 
@@ -120,6 +129,17 @@ u8 *tlb_beside_code(Cpu *cpu, unsigned user, u32 linear, unsigned size);
 void x86_tss_stack(Cpu *cpu, unsigned dpl, u16 *ss, u32 *esp);      /* inner stack from the TSS; raises #TS */
 bool x86_load_pdptes(Cpu *cpu, u32 cr3);     /* false: reserved bits are set, nothing is loaded (system.c) */
 bool x86_io_allowed(Cpu *cpu, u32 port, unsigned size);
+
+/* ---- gate.c: the common shapes of these, without raising; false: nothing is done, take the long way ---- */
+/*
+ * The flags that an interrupt pushes. RF is set at a fault: its instruction shall not hit its breakpoint again
+ * when it is restarted.
+ */
+u32 x86_flags_image(const Cpu *cpu, int vector);
+bool gate_deliver(Cpu *cpu, int vector, u32 return_eip, bool software, bool has_error, u32 error);
+bool gate_iret(Cpu *cpu);                       /* a frame of 32 bits at s.gpr[ESP] */
+bool gate_load(Cpu *cpu, int seg, u16 sel);     /* MOV or POP to ES, DS, FS, GS */
+bool gate_fast_call(Cpu *cpu, unsigned cpl);    /* CS and SS as SYSENTER (0) and SYSEXIT (3) set them */
 
 /* ---- cpuid.c ---- */
 typedef struct CpuModel CpuModel;

@@ -127,10 +127,23 @@ static void make_helper(Code *c, BlockCache *bc, const u8 *leave)
     emit_reg(c, 0, 0, 0xff, 2, R11);
     adjust_rsp(c, FRAME);
     emit_reg(c, 0, 0, 0x85, RAX, RAX);
-    emit_jcc_to(c, CC_NE, leave);
+    u8 *left = emit_jcc(c, CC_NE);
     xmm_through_memory(c, false);
     reload(c);
     emit8(c, 0xc3);
+
+    emit_here32(c, left);               /* on to another block, if that is soon found */
+    emit_load64(c, RSP, CPU_FIELD(host_rsp));
+    adjust_rsp(c, -8);
+    call_c(c, (const void *)(uintptr_t)run_next);
+    adjust_rsp(c, 8);
+    emit_reg(c, 0, REX_W, 0x85, RAX, RAX);
+    emit_jcc_to(c, CC_E, leave);
+    emit_mov64(c, R11, RAX);
+    emit_load64(c, R14, CPU_FIELD(tlb));
+    xmm_through_memory(c, false);
+    reload(c);
+    emit_reg(c, 0, 0, 0xff, 4, R11);
 }
 
 static void make_access(Code *c, BlockCache *bc, const u8 *leave)

@@ -457,7 +457,7 @@ u32 HELPER helper_iret(Cpu *cpu, u32 ea, u32 desc, u64 imm)
     if (in_protected(cpu)) {
         if (cpu->s.eflags & FLAG_NT)
             iret_task(cpu, x86_next_eip(cpu, desc));
-        else
+        else if (size != 4 || !gate_iret(cpu))
             iret_protected(cpu, size);
     } else {
         iret_real(cpu, size);
@@ -524,13 +524,16 @@ u32 HELPER helper_sysenter(Cpu *cpu, u32 ea, u32 desc, u64 imm)
 
     if (!(cpu->s.cr0 & CR0_PE) || !sel)
         x86_raise_error(cpu, VEC_GP, 0);
-    cpu->s.eflags &= ~(FLAG_VM | FLAG_IF | FLAG_RF);
-    x86_set_cpl(cpu, 0);
-    cpu->s.seg[CS] = flat_seg(sel, SEG_CODE | SEG_RW | SEG_A, 0);
-    cpu->s.seg[SS] = flat_seg(sel + 8, SEG_RW | SEG_A, 0);
     cpu->s.gpr[ESP] = cpu->s.sysenter_esp;
     cpu->s.eip = cpu->s.sysenter_eip;
-    x86_update_mode(cpu);
+    if (!gate_fast_call(cpu, 0)) {
+        x86_set_cpl(cpu, 0);
+        cpu->s.seg[CS] = flat_seg(sel, SEG_CODE | SEG_RW | SEG_A, 0);
+        cpu->s.seg[SS] = flat_seg(sel + 8, SEG_RW | SEG_A, 0);
+        cpu->s.eflags &= ~FLAG_VM;
+        x86_update_mode(cpu);
+    }
+    cpu->s.eflags &= ~(FLAG_IF | FLAG_RF);
     return X86_EXIT;
 }
 
@@ -543,11 +546,13 @@ u32 HELPER helper_sysexit(Cpu *cpu, u32 ea, u32 desc, u64 imm)
 
     if (!in_protected(cpu) || cpu->s.cpl || !sel)
         x86_raise_error(cpu, VEC_GP, 0);
-    x86_set_cpl(cpu, 3);
-    cpu->s.seg[CS] = flat_seg((u16)(sel + 16) | 3, SEG_CODE | SEG_RW | SEG_A, 3);
-    cpu->s.seg[SS] = flat_seg((u16)(sel + 24) | 3, SEG_RW | SEG_A, 3);
     cpu->s.gpr[ESP] = cpu->s.gpr[ECX];
     cpu->s.eip = cpu->s.gpr[EDX];
-    x86_update_mode(cpu);
+    if (!gate_fast_call(cpu, 3)) {
+        x86_set_cpl(cpu, 3);
+        cpu->s.seg[CS] = flat_seg((u16)(sel + 16) | 3, SEG_CODE | SEG_RW | SEG_A, 3);
+        cpu->s.seg[SS] = flat_seg((u16)(sel + 24) | 3, SEG_RW | SEG_A, 3);
+        x86_update_mode(cpu);
+    }
     return X86_EXIT;
 }
