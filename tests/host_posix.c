@@ -87,11 +87,13 @@ struct HostCond { pthread_cond_t c; };
 static void *thread_main(void *p)
 {
     HostThread *t = p;
-    stack_t alt = { .ss_sp = malloc(65536), .ss_size = 65536 };
+    stack_t alt = { .ss_sp = malloc(65536), .ss_size = 65536 }, before;
 
     /* translated code owns no stack that a signal frame may be pushed on blindly */
-    sigaltstack(&alt, NULL);
+    sigaltstack(&alt, &before);
     t->run(t->opaque);
+    sigaltstack(&before, NULL);
+    free(alt.ss_sp);
     return NULL;
 }
 
@@ -126,7 +128,11 @@ HostCond *host_cond_new(void)
 {
     HostCond *c = calloc(1, sizeof(*c));
 
-    pthread_cond_init(&c->c, NULL);
+    pthread_condattr_t attr;
+
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&c->c, &attr);
     return c;
 }
 
@@ -135,6 +141,12 @@ void host_cond_free(HostCond *c) { free(c); }
 void host_lock(HostLock *l) { pthread_mutex_lock(&l->m); }
 void host_unlock(HostLock *l) { pthread_mutex_unlock(&l->m); }
 void host_cond_wait(HostCond *c, HostLock *l) { pthread_cond_wait(&c->c, &l->m); }
+void host_cond_wait_until(HostCond *c, HostLock *l, u64 when_ns)
+{
+    struct timespec ts = { (time_t)(when_ns / NS_PER_SEC), (long)(when_ns % NS_PER_SEC) };
+
+    pthread_cond_timedwait(&c->c, &l->m, &ts);
+}
 void host_cond_signal(HostCond *c) { pthread_cond_broadcast(&c->c); }
 
 /* ---- processor faults ---- */

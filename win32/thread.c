@@ -99,6 +99,12 @@ void host_cond_wait(HostCond *c, HostLock *l)
 {
     SleepConditionVariableSRW(&c->cond, &l->lock, INFINITE, 0);
 }
+void host_cond_wait_until(HostCond *c, HostLock *l, u64 when_ns)
+{
+    enum { MS = 1000000, LONGEST_MS = 1000000 };
+    u64 now = host_now_ns(), left = when_ns > now ? (when_ns - now + MS - 1) / MS : 0;
+    SleepConditionVariableSRW(&c->cond, &l->lock, left < LONGEST_MS ? (DWORD)left : LONGEST_MS, 0);
+}
 void host_cond_signal(HostCond *c)
 {
     WakeAllConditionVariable(&c->cond);

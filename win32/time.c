@@ -82,9 +82,6 @@ HANDLE time_waitable_timer(void)
 {
     refuse_throttling();
     HANDLE t = CreateWaitableTimerExW(NULL, NULL, CREATE_WAITABLE_TIMER_HIGH_RESOLUTION, TIMER_ALL_ACCESS);
-    if (!t) { /* before Windows 10 1803: a plain one, and the system's clock made finer */
-        timeBeginPeriod(1);
-        t = CreateWaitableTimerW(NULL, FALSE, NULL);
-    }
-    return t;
+    timeBeginPeriod(1); /* for host_cond_wait_until(), and for a plain timer */
+    return t ? t : CreateWaitableTimerW(NULL, FALSE, NULL); /* before Windows 10 1803 */
 }

@@ -38,6 +38,8 @@ void host_unlock(HostLock *l);
 HostCond *host_cond_new(void);
 void host_cond_free(HostCond *c);
 void host_cond_wait(HostCond *c, HostLock *l);
+/* As host_cond_wait(), but ends at this host time at the latest (up to 2 ms after it). It may end before. */
+void host_cond_wait_until(HostCond *c, HostLock *l, u64 when_ns);
 void host_cond_signal(HostCond *c);         /* wakes all waiters */
 
 /* ---- main loop ---- */

@@ -5,6 +5,13 @@
  * paused, when the main thread wants it parked, when a request waits to be served, and when the CPU is halted
  * with nothing to do. A halted CPU is woken by whoever lets go of the lock after having given it work:
  * machine_unlock() looks.
+ *
+ * The timers of the virtual clock are the main loop's. But a guest that is idle and ticks (a few hundred
+ * times a second it wakes up, does next to nothing and halts) would cost two threads' wake-ups a tick. After
+ * some such short runs the vCPU keeps the virtual timers itself: it sleeps until the next one, runs it and
+ * goes on. The main loop takes them back when a wake-up becomes a longer run. Nobody tells it so (that would
+ * cost a wake-up a tick again): while a guest ticks, it looks now and then, which is how late a tick can be
+ * that falls into the first run of a guest that stops being idle.
  */
 #include "machine.h"
 
@@ -25,6 +32,11 @@ struct MachineThread {
     int park_wanted;            /* nested */
     bool parked;                /* the vCPU is not inside cpu_run() */
     bool halted;                /* parked because of HLT */
+    bool keeps_time;            /* the vCPU runs the virtual timers */
+    bool ticked, watched;       /* it woke up since the main loop looked; the main loop will look again */
+    int short_runs;             /* between halts, since the last longer one */
+    u64 run_start_ns;           /* host time of the last end of a halt */
+    u64 sleep_end_ns;           /* keeps_time and halted: when it will wake up by itself */
     bool running;               /* the person's will: not paused */
     bool powered_off;           /* -no-shutdown: the machine is off, the window stays */
     bool quit;
@@ -85,12 +97,74 @@ void machine_unlock(Machine *m)
     MachineThread *t = m->thread;
     bool wake = t->halted && m->cpu && cpu_has_work(m->cpu);
 
-    if (wake)
+    if (wake) {
         t->halted = false;
+        t->run_start_ns = host_now_ns();
+    }
     host_unlock(t->lock);
     if (wake)
         /* after the unlock, so that the vCPU does not wake only to wait for the lock */
         host_cond_signal(t->cpu_cond);
+}
+
+/* ---- the virtual timers, kept by the vCPU while the guest is idle ---- */
+
+enum {
+    MS = 1000000,
+    SHORT_RUN_NS = MS / 2,      /* a tick of a guest that is idle takes less */
+    SHORT_RUNS = 8,             /* so many of them: it is idle */
+    COARSE_NS = 2 * MS,         /* nearer timers are the main loop's, whose waits are more exact */
+    WATCH_NS = 50 * MS,
+};
+
+static void keep_time(Machine *m, bool keep)
+{
+    m->thread->keeps_time = keep;
+    clock_keep(m, keep);
+}
+
+/* vCPU thread. */
+static void sleep_halted(Machine *m)
+{
+    MachineThread *t = m->thread;
+    u64 next = clock_next(m, CLOCK_VIRTUAL);
+
+    if (!t->keeps_time && t->short_runs >= SHORT_RUNS && next > host_now_ns() + COARSE_NS)
+        keep_time(m, true);
+    if (!t->keeps_time) {
+        host_cond_wait(t->cpu_cond, t->lock);
+        return;
+    }
+    t->sleep_end_ns = next;
+    host_cond_wait_until(t->cpu_cond, t->lock, next);
+    if (!t->keeps_time || host_now_ns() < next)
+        return;
+    clock_run_due(m, CLOCK_VIRTUAL);
+    t->halted = !cpu_has_work(m->cpu);
+    t->run_start_ns = host_now_ns();
+    t->ticked = true;
+    if (!t->watched)
+        host_wake();
+}
+
+/* Main thread, once a turn: takes the timers back if need be. Returns when it has to look again. */
+static u64 watch_time(Machine *m)
+{
+    MachineThread *t = m->thread;
+    u64 now = host_now_ns();
+
+    t->watched = t->ticked;
+    if (!t->keeps_time)
+        return TIMER_NEVER;
+    if (!t->halted) {
+        if (now - t->run_start_ns < SHORT_RUN_NS)
+            return now + SHORT_RUN_NS;
+        keep_time(m, false);
+    } else if (cpu_has_work(m->cpu) || clock_next(m, CLOCK_VIRTUAL) < t->sleep_end_ns) {
+        keep_time(m, false);
+    }
+    t->ticked = false;
+    return t->keeps_time && t->watched ? now + WATCH_NS : TIMER_NEVER;
 }
 
 /* ---- the vCPU thread ---- */
@@ -102,6 +176,10 @@ static void cpu_left(Machine *m, CpuExit why)
     switch (why) {
     case CPU_EXIT_HALT:
         t->halted = !cpu_has_work(m->cpu);
+        if (host_now_ns() - t->run_start_ns >= SHORT_RUN_NS)
+            t->short_runs = 0;
+        else if (t->short_runs < SHORT_RUNS)
+            t->short_runs++;
         break;
     case CPU_EXIT_SHUTDOWN:
         machine_request(m, REQ_RESET);  /* a PC's chip set answers the shutdown cycle with a reset */
@@ -123,9 +201,13 @@ static void vcpu_thread(void *opaque)
     while (!t->quit) {
         CpuExit why;
 
-        if (!t->running || t->park_wanted || t->requests || t->halted) {
+        if (!t->running || t->park_wanted || t->requests) {
             host_cond_signal(t->parked_cond);
             host_cond_wait(t->cpu_cond, t->lock);
+            continue;
+        }
+        if (t->halted) {
+            sleep_halted(m);
             continue;
         }
         t->parked = false;
@@ -165,6 +247,7 @@ static void reset_all(Machine *m)
     if (m->board_reset)
         m->board_reset(m->board_opaque);
     cpu_reset(m->cpu);
+    keep_time(m, false);
     m->thread->halted = false;
 }
 
@@ -201,6 +284,7 @@ void machine_stop(Machine *m)
         return;
     machine_park(m);
     t->running = false;
+    keep_time(m, false);
     clocks_run(m, false);
     machine_unpark(m);
     ui_state_changed(m->ui);
@@ -267,6 +351,7 @@ static void serve_requests(Machine *m, u32 requests)
 bool machine_service(Machine *m, u64 *deadline_ns)
 {
     MachineThread *t = m->thread;
+    u64 look;
 
     while (t->requests && !t->quit) {
         u32 requests = t->requests;
@@ -275,7 +360,10 @@ bool machine_service(Machine *m, u64 *deadline_ns)
         serve_requests(m, requests);
         host_cond_signal(t->cpu_cond);
     }
+    look = watch_time(m);
     *deadline_ns = timers_run(m);
+    if (look < *deadline_ns)
+        *deadline_ns = look;
     return !t->quit;
 }
 

@@ -21,6 +21,7 @@ struct Clocks {
     u64 base_tsc;               /* host TSC at base_ns, to tell its rate */
     bool running;               /* CLOCK_VIRTUAL runs */
     bool serving;               /* inside timers_run(): the main loop will look at the lists anyway */
+    bool kept;                  /* the vCPU looks at CLOCK_VIRTUAL's list itself */
     u64 deadline;               /* host time the main loop sleeps to */
     Timer *head[CLOCK_COUNT];
 };
@@ -132,7 +133,7 @@ void timer_arm(Timer *t, u64 when_ns)
         at = &(*at)->next;
     t->next = *at;
     *at = t;
-    if (!c->serving) {
+    if (!c->serving && !(c->kept && t->clock == CLOCK_VIRTUAL)) {
         u64 host_when = host_time_of(c, t->clock, t->when);
 
         if (host_when < c->deadline) {
@@ -147,32 +148,43 @@ static bool due(const Clocks *c, int clock, u64 now)
     return c->head[clock] && c->head[clock]->when <= now && (clock == CLOCK_HOST || c->running);
 }
 
+void clock_run_due(Machine *m, Clock clock)
+{
+    Clocks *c = m->clocks;
+    u64 now = clock_ns(m, clock);
+
+    /* Bounded: a timer that re-arms itself into the past must not hold its caller here. */
+    for (int left = 1000; left && due(c, clock, now); left--) {
+        Timer *t = c->head[clock];
+
+        c->head[clock] = t->next;
+        t->when = TIMER_NEVER;
+        t->fire(t->opaque);
+    }
+}
+
+u64 clock_next(Machine *m, Clock clock)
+{
+    const Clocks *c = m->clocks;
+
+    return c->head[clock] ? host_time_of(c, clock, c->head[clock]->when) : TIMER_NEVER;
+}
+
+void clock_keep(Machine *m, bool kept) { m->clocks->kept = kept; }
+
 u64 timers_run(Machine *m)
 {
     Clocks *c = m->clocks;
-    u64 next = TIMER_NEVER;
+    u64 next;
 
     c->serving = true;
-    for (int clock = 0; clock < CLOCK_COUNT; clock++) {
-        u64 now = clock_ns(m, (Clock)clock);
-
-        /* Bounded: a timer that re-arms itself into the past must not hold the main loop here. */
-        for (int left = 1000; left && due(c, clock, now); left--) {
-            Timer *t = c->head[clock];
-
-            c->head[clock] = t->next;
-            t->when = TIMER_NEVER;
-            t->fire(t->opaque);
-        }
-    }
+    if (!c->kept)
+        clock_run_due(m, CLOCK_VIRTUAL);
+    clock_run_due(m, CLOCK_HOST);
     c->serving = false;
-    for (int clock = 0; clock < CLOCK_COUNT; clock++) {
-        if (c->head[clock]) {
-            u64 at = host_time_of(c, (Clock)clock, c->head[clock]->when);
-
-            next = at < next ? at : next;
-        }
-    }
-    c->deadline = next;
-    return next;
+    c->deadline = clock_next(m, CLOCK_HOST);
+    next = c->kept ? TIMER_NEVER : clock_next(m, CLOCK_VIRTUAL);
+    if (next < c->deadline)
+        c->deadline = next;
+    return c->deadline;
 }

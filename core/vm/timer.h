@@ -19,7 +19,9 @@ typedef enum { CLOCK_VIRTUAL, CLOCK_HOST, CLOCK_COUNT } Clock;
 #define TIMER_NEVER (~0ull)
 
 typedef struct Timer {
-    void (*fire)(void *opaque);     /* main thread, machine lock held, timer already disarmed */
+    /* Machine lock held, timer already disarmed. Main thread; CLOCK_VIRTUAL: or vCPU thread, outside
+     * cpu_run(). */
+    void (*fire)(void *opaque);
     void *opaque;
     Machine *m;
     u64 when;                       /* TIMER_NEVER: not armed */
