@@ -26,17 +26,19 @@ int img_map(const ImgArgs *a);
 int img_snapshot(const ImgArgs *a);
 int img_commit(const ImgArgs *a);
 int img_rebase(const ImgArgs *a);
+bool img_wants_help(const ImgArgs *a);          /* -o help */
+int img_options_help(const char *format);
 
 /* ---- img_util.c ---- */
 enum { IMG_BUF = 2 << 20 };
 int img_fail(const char *fmt, ...) PRINTF_LIKE(1, 2);           /* says it on stderr; 1 */
 void img_say(const ImgArgs *a, const char *fmt, ...) PRINTF_LIKE(2, 3);     /* unless -q */
 void img_progress(const ImgArgs *a, u64 done, u64 of);          /* with -p */
-bool img_size(const char *text, u64 *bytes, Error *err);        /* 512, 64k, 1.5G */
 BlkImage *img_open(const char *file, const char *format, bool writable, Error *err);
 BlkImage *img_open_read(const char *file, const char *format,
                         Error *err);                            /* an empty file is a disk of no bytes */
 Qcow2 *img_qcow2(BlkImage *img);                                /* NULL: of another format */
+BlkImage *img_backing(BlkImage *img);                           /* NULL: none */
 void img_close(BlkImage *img);
 /* What a disk holds from an offset on, for at least one sector. depth: 0 the image itself, 1 its base, ... */
 typedef struct {
@@ -51,11 +53,8 @@ bool img_write(BlkImage *img, u64 at, void *buf, u64 bytes, Error *err);
 bool img_is_zero(const u8 *p, u64 bytes);
 void img_human(u64 bytes, char *out, size_t size);              /* 1.5 GiB */
 void img_json_text(const char *s);
-/* An option of -o. The list is "name=value,name=value"; value is cut to size. */
-bool img_option(const char *list, const char *name, char *value, size_t size);
-/* Makes an image as -o says; the rest is the size and the base, which may be NULL. */
-bool img_make(const char *file, const char *format, u64 bytes, const char *options, const char *base,
-              const char *base_format, Error *err);
+/* Makes an image; options are checked against what the format knows. */
+bool img_make(const char *file, const char *format, ImageCreate *how, Error *err);
 void img_list_snapshots(Qcow2 *q);
 
 #endif

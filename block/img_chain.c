@@ -28,24 +28,14 @@ static bool commit_data(const ImgArgs *a, BlkImage *top, BlkImage *base, Error *
     return ok;
 }
 
-static bool grow_base(BlkImage **base, const char *path, const char *format, u64 bytes, Error *err)
+static bool grow_base(BlkImage *base, const char *path, u64 bytes, Error *err)
 {
-    HostFile *f;
-    bool ok;
-
-    if ((*base)->bytes >= bytes)
+    if (base->bytes >= bytes)
         return true;
-    if (img_qcow2(*base))
-        return qcow2_resize(img_qcow2(*base), bytes, err);
-    img_close(*base);
-    *base = NULL;
-    f = host_file_open(path, HOST_READ | HOST_WRITE, err);
-    ok = f && host_file_resize(f, bytes, err);
-    if (f)
-        host_file_close(f);
-    if (ok)
-        *base = img_open(path, format, true, err);
-    return *base != NULL;
+    if (!base->drv->resize)
+        return error_set(err, "%.300s: images of format %s can't grow to the size of the upper one", path,
+                         base->drv->name);
+    return base->drv->resize(base, bytes, err);
 }
 
 int img_commit(const ImgArgs *a)
@@ -71,7 +61,7 @@ int img_commit(const ImgArgs *a)
     }
     path = qcow2_backing_path(q->name, q->backing_name);
     base = img_open(path, q->backing->drv->name, true, &err);
-    ok = base && grow_base(&base, path, q->backing->drv->name, img->bytes, &err) &&
+    ok = base && grow_base(base, path, img->bytes, &err) &&
          commit_data(a, img, base, &err);
     if (ok && !a->opt['d'])
         ok = qcow2_empty(q, &err);

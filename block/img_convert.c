@@ -100,15 +100,17 @@ static bool copy_all(Convert *c, Error *err)
 static bool open_target(Convert *c, const char *format, Error *err)
 {
     const ImgArgs *a = c->a;
-    const char *file = a->file[a->files - 1], *base = a->opt['B'], *base_format = a->opt['F'];
+    const char *file = a->file[a->files - 1];
+    ImageCreate how = { .bytes = c->from->bytes, .options = a->opt['o'], .base = a->opt['B'],
+                        .base_format = a->opt['F'] };
     char name[1100], fmt[32];
 
-    if (!base && img_option(a->opt['o'], "backing_file", name, sizeof(name)))
-        base = name;
-    if (!base_format && img_option(a->opt['o'], "backing_fmt", fmt, sizeof(fmt)))
-        base_format = fmt;
-    c->has_base = base != NULL;
-    if (!a->opt['n'] && !img_make(file, format, c->from->bytes, a->opt['o'], base, base_format, err))
+    if (!how.base && image_option(a->opt['o'], "backing_file", name, sizeof(name)))
+        how.base = name;
+    if (!how.base_format && image_option(a->opt['o'], "backing_fmt", fmt, sizeof(fmt)))
+        how.base_format = fmt;
+    c->has_base = how.base != NULL;
+    if (!a->opt['n'] && !img_make(file, format, &how, err))
         return false;
     if (!c->from->bytes && !strcmp(format, "raw") && !a->opt['n'])
         return true;
@@ -136,14 +138,14 @@ int img_convert(const ImgArgs *a)
     Error err = { "" };
     bool ok = true;
 
-    if (a->opt['o'] && !strcmp(a->opt['o'], "help"))
-        return img_create(a);
+    if (img_wants_help(a))
+        return img_options_help(format);
     if (a->files != 2)
         return img_fail(a->files < 2 ? "convert needs a source and a target"
                                      : "convert takes one source only in this build");
     if (same_file_named(a))
         return img_fail("source and target are the same file");
-    if (a->opt['S'] && !img_size(a->opt['S'], &c.sparse, &err))
+    if (a->opt['S'] && !image_size(a->opt['S'], &c.sparse, &err))
         return img_fail("%s", err.text);
     if (c.sparse % SECTOR || c.sparse > IMG_BUF)
         return img_fail("-S must be a multiple of 512 up to 2M");

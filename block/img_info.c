@@ -6,11 +6,12 @@
 #include <string.h>
 #include <time.h>
 
-static u64 file_bytes(const char *file)
+/* The room it takes on the disk; of the file's own, not of what lies below. */
+static u64 file_allocated(const char *file)
 {
     Error err;
     HostFile *f = host_file_open(file, HOST_READ, &err);
-    u64 n = f ? host_file_size(f) : 0;
+    u64 n = f ? host_file_allocated(f) : 0;
 
     if (f)
         host_file_close(f);
@@ -43,39 +44,60 @@ void img_list_snapshots(Qcow2 *q)
     snapshots_free(list, q->snapshots);
 }
 
+static void get_facts(BlkImage *img, ImageFacts *facts)
+{
+    *facts = (ImageFacts){ 0 };
+    if (img->drv->facts)
+        img->drv->facts(img, facts);
+}
+
+/* Splits the next "key: value" line off. */
+static bool next_line(char **text, char **key, char **value)
+{
+    char *line = *text, *end = strchr(line, '\n');
+
+    if (!*line || !end)
+        return false;
+    *end = 0;
+    *text = end + 1;
+    *key = line;
+    *value = strstr(line, ": ");
+    if (!*value)
+        return false;
+    **value = 0;
+    *value += 2;
+    return true;
+}
+
 static void info_human(const char *file, BlkImage *img)
 {
-    Qcow2 *q = img_qcow2(img);
-    u64 bytes = q ? q->size : img->bytes;
-    char size[32], disk[32];
+    ImageFacts facts;
+    char size[32], disk[32], *rest, *key, *value;
 
-    img_human(bytes, size, sizeof(size));
-    img_human(file_bytes(file), disk, sizeof(disk));
-    printf("image: %s\nfile format: %s\nvirtual size: %s (%llu bytes)\nfile size: %s\n", file, img->drv->name,
-           size, (unsigned long long)bytes, disk);
-    if (!q)
-        return;
-    printf("cluster_size: %llu\n", (unsigned long long)q->cluster);
-    if (q->backing_name[0]) {
-        char *path = qcow2_backing_path(file, q->backing_name);
+    get_facts(img, &facts);
+    img_human(img->bytes, size, sizeof(size));
+    img_human(file_allocated(file), disk, sizeof(disk));
+    printf("image: %s\nfile format: %s\nvirtual size: %s (%llu bytes)\ndisk size: %s\n", file, img->drv->name,
+           size, (unsigned long long)img->bytes, disk);
+    if (facts.unit)
+        printf("cluster_size: %u\n", (unsigned)facts.unit);
+    if (facts.backing_name) {
+        char *path = qcow2_backing_path(file, facts.backing_name);
 
-        printf("backing file: %s", q->backing_name);
-        if (strcmp(path, q->backing_name))
+        printf("backing file: %s", facts.backing_name);
+        if (strcmp(path, facts.backing_name))
             printf(" (actual path: %s)", path);
         printf("\n");
         free(path);
-        if (q->backing_format[0])
-            printf("backing file format: %s\n", q->backing_format);
+        if (facts.backing_format)
+            printf("backing file format: %s\n", facts.backing_format);
     }
-    img_list_snapshots(q);
-    printf("Format specific information:\n    compat: %s\n    compression type: zlib\n",
-           q->version >= 3 ? "1.1" : "0.10");
-    if (q->version >= 3)
-        printf("    lazy refcounts: %s\n    refcount bits: %u\n    corrupt: %s\n    extended l2: false\n",
-               q->compatible & 1 ? "true" : "false", 1u << q->ref_order,
-               q->incompatible & INCOMPAT_CORRUPT ? "true" : "false");
-    else
-        printf("    refcount bits: 16\n");
+    if (img_qcow2(img))
+        img_list_snapshots(img_qcow2(img));
+    if (facts.more[0])
+        printf("Format specific information:\n");
+    for (rest = facts.more; next_line(&rest, &key, &value); )
+        printf("    %s: %s\n", key, value);
 }
 
 static void json_snapshots(Qcow2 *q)
@@ -101,40 +123,66 @@ static void json_snapshots(Qcow2 *q)
     snapshots_free(list, q->snapshots);
 }
 
+/* true, false and numbers as they are, all else as text; a key's blanks become dashes. */
+static void json_field(const char *key, const char *value)
+{
+    bool plain = !strcmp(value, "true") || !strcmp(value, "false") ||
+                 (*value && strspn(value, "0123456789") == strlen(value));
+
+    printf("            \"");
+    for (; *key; key++)
+        putchar(*key == ' ' ? '-' : *key);
+    printf("\": ");
+    if (plain)
+        printf("%s", value);
+    else
+        img_json_text(value);
+}
+
+static void json_facts(const char *file, BlkImage *img)
+{
+    ImageFacts facts;
+    char *rest, *key, *value;
+    int fields = 0;
+
+    get_facts(img, &facts);
+    if (facts.unit)
+        printf("    \"cluster-size\": %u,\n", (unsigned)facts.unit);
+    if (facts.more[0]) {
+        printf("    \"format-specific\": {\n        \"type\": \"%s\",\n        \"data\": {\n",
+               img->drv->name);
+        for (rest = facts.more; next_line(&rest, &key, &value); ) {
+            printf("%s", fields++ ? ",\n" : "");
+            json_field(key, value);
+        }
+        printf("\n        }\n    },\n");
+    }
+    if (facts.backing_name) {
+        char *path = qcow2_backing_path(file, facts.backing_name);
+
+        printf("    \"backing-filename\": ");
+        img_json_text(facts.backing_name);
+        printf(",\n    \"full-backing-filename\": ");
+        img_json_text(path);
+        printf(",\n");
+        free(path);
+    }
+    if (facts.backing_format)
+        printf("    \"backing-filename-format\": \"%s\",\n", facts.backing_format);
+}
+
 static void info_json(const char *file, BlkImage *img)
 {
     Qcow2 *q = img_qcow2(img);
 
     printf("{\n");
-    if (q) {
+    if (q)
         json_snapshots(q);
-        printf("    \"cluster-size\": %llu,\n    \"format-specific\": {\n        \"type\": \"qcow2\",\n      "
-               "  \"data\": {\n"
-               "            \"compat\": \"%s\",\n            \"compression-type\": \"zlib\",\n",
-               (unsigned long long)q->cluster, q->version >= 3 ? "1.1" : "0.10");
-        if (q->version >= 3)
-            printf("            \"lazy-refcounts\": %s,\n            \"corrupt\": %s,\n            "
-                   "\"extended-l2\": false,\n",
-                   q->compatible & 1 ? "true" : "false",
-                   q->incompatible & INCOMPAT_CORRUPT ? "true" : "false");
-        printf("            \"refcount-bits\": %u\n        }\n    },\n", 1u << q->ref_order);
-        if (q->backing_name[0]) {
-            char *path = qcow2_backing_path(file, q->backing_name);
-
-            printf("    \"backing-filename\": ");
-            img_json_text(q->backing_name);
-            printf(",\n    \"full-backing-filename\": ");
-            img_json_text(path);
-            printf(",\n");
-            free(path);
-        }
-        if (q->backing_format[0])
-            printf("    \"backing-filename-format\": \"%s\",\n", q->backing_format);
-    }
-    printf("    \"virtual-size\": %llu,\n    \"filename\": ", (unsigned long long)(q ? q->size : img->bytes));
+    json_facts(file, img);
+    printf("    \"virtual-size\": %llu,\n    \"filename\": ", (unsigned long long)img->bytes);
     img_json_text(file);
     printf(",\n    \"format\": \"%s\",\n    \"actual-size\": %llu,\n    \"dirty-flag\": %s\n}",
-           img->drv->name, (unsigned long long)file_bytes(file),
+           img->drv->name, (unsigned long long)file_allocated(file),
            q && (q->incompatible & INCOMPAT_DIRTY) ? "true" : "false");
 }
 
@@ -142,20 +190,17 @@ static void info_json(const char *file, BlkImage *img)
 static BlkImage *open_alone(const char *file, const char *format, Error *err)
 {
     const BlkDriver *drv = image_driver(file, format, err);
-    Qcow2 *q;
 
-    if (drv != &qcow2_driver)
-        return drv ? img_open_read(file, format, err) : NULL;
-    q = qcow2_load(file, true, err);
-    return q ? &q->img : NULL;
+    if (drv && drv->open_alone)
+        return drv->open_alone(file, err);
+    return drv ? img_open_read(file, format, err) : NULL;
 }
 
-static void close_alone(BlkImage *img)
+static bool may_follow(BlkImage *img)
 {
-    if (img_qcow2(img))
-        qcow2_free(img_qcow2(img));
-    else
-        img_close(img);
+    Error ignored;
+
+    return !img_qcow2(img) || qcow2_backing_allowed(img_qcow2(img), &ignored);
 }
 
 int img_info(const ImgArgs *a)
@@ -173,7 +218,7 @@ int img_info(const ImgArgs *a)
         printf("[\n");
     for (; file; file = next, depth++) {
         BlkImage *img = depth > BACKING_DEPTH_MAX ? NULL : open_alone(file, format[0] ? format : NULL, &err);
-        Qcow2 *q;
+        ImageFacts facts;
 
         if (!img) {
             img_fail("Could not open '%s': %s", file,
@@ -184,13 +229,13 @@ int img_info(const ImgArgs *a)
         if (depth)
             printf(a->json ? ",\n" : "\n");
         (a->json ? info_json : info_human)(file, img);
-        q = img_qcow2(img);
+        get_facts(img, &facts);
         next = NULL;
-        if (a->chain && q && q->backing_name[0] && qcow2_backing_allowed(q, &err)) {
-            next = qcow2_backing_path(file, q->backing_name);
-            snprintf(format, sizeof(format), "%s", q->backing_format);
+        if (a->chain && facts.backing_name && may_follow(img)) {
+            next = qcow2_backing_path(file, facts.backing_name);
+            snprintf(format, sizeof(format), "%s", facts.backing_format ? facts.backing_format : "");
         }
-        close_alone(img);
+        img_close(img);
         free(file);
     }
     if (a->json)
@@ -295,24 +340,25 @@ int img_check(const ImgArgs *a)
 
 /* ---- map ---- */
 
-static const char *name_of(BlkImage *img, const char *file)
+/* Each image's name stands in the one above it. */
+static char *owner_name(BlkImage *top, const char *file, int depth)
 {
-    return img && img_qcow2(img) ? img_qcow2(img)->name : file;
-}
-
-/* A raw base's file is named by the image above it. */
-static char *owner_name(BlkImage *top, const char *file, const ImgStatus *st)
-{
+    char *name = qcow2_backing_path("", file);
     BlkImage *img = top;
-    const char *above = file;
 
-    for (int i = 0; i < st->depth && img && img_qcow2(img); i++) {
-        above = img_qcow2(img)->name;
-        if (img_qcow2(img)->backing && !img_qcow2(img_qcow2(img)->backing))
-            return qcow2_backing_path(above, img_qcow2(img)->backing_name);
-        img = img_qcow2(img)->backing;
+    for (int i = 0; i < depth && img; i++) {
+        ImageFacts facts;
+        char *below;
+
+        get_facts(img, &facts);
+        if (!facts.backing_name)
+            break;
+        below = qcow2_backing_path(name, facts.backing_name);
+        free(name);
+        name = below;
+        img = facts.backing;
     }
-    return qcow2_backing_path("", name_of(st->owner, file));
+    return name;
 }
 
 static void map_row(const ImgArgs *a, BlkImage *img, u64 at, const ImgStatus *st, bool first)
@@ -326,7 +372,7 @@ static void map_row(const ImgArgs *a, BlkImage *img, u64 at, const ImgStatus *st
             printf(", \"offset\": %llu", (unsigned long long)st->at);
         printf("}");
     } else if (st->data && st->has_offset) {
-        char *name = owner_name(img, a->file[0], st);
+        char *name = owner_name(img, a->file[0], st->depth);
 
         printf("%#-16llx%#-16llx%#-16llx%s\n", (unsigned long long)at, (unsigned long long)st->bytes,
                (unsigned long long)st->at, name);
@@ -394,7 +440,7 @@ int img_snapshot(const ImgArgs *a)
             return img_fail("%s", err.text);
         if (img_qcow2(img))
             img_list_snapshots(img_qcow2(img));
-        close_alone(img);
+        img_close(img);
         return 0;
     }
     img = img_open(a->file[0], a->opt['f'], true, &err);

@@ -34,7 +34,10 @@ static int help(void)
     printf("qemu-img of qemu-win, version " PROGRAM_VERSION "\nusage: qemu-img command [options]\n\n");
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
         printf("  %s %s\n", commands[i].name, commands[i].usage);
-    printf("\nSupported formats: raw qcow2\nSizes: a number, with k, M, G, T, P or E behind it.\n");
+    printf("\nSupported formats:");
+    for (int i = 0; image_driver_number(i); i++)
+        printf(" %s", image_driver_number(i)->name);
+    printf("\nSizes: a number, with k, M, G, T, P or E behind it.\n");
     return 0;
 }
 

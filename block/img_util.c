@@ -44,20 +44,6 @@ void img_progress(const ImgArgs *a, u64 done, u64 of)
     fflush(stdout);
 }
 
-bool img_size(const char *text, u64 *bytes, Error *err)
-{
-    static const char units[] = "bkmgtpe";
-    char *end;
-    double v = strtod(text, &end);
-    const char *unit = *end ? strchr(units, *end | 0x20) : units;
-    u64 times = unit ? 1ull << (10 * (unit - units)) : 0;
-
-    if (end == text || !times || v < 0 || (*end && end[1]) || v * (double)times > 9.0e18)
-        return error_set(err, "invalid size '%.60s': a number with k, M, G, T, P or E behind it", text);
-    *bytes = strchr(text, '.') ? (u64)(v * (double)times) : strtoull(text, NULL, 10) * times;
-    return true;
-}
-
 BlkImage *img_open(const char *file, const char *format, bool writable, Error *err)
 {
     const BlkDriver *drv = image_driver(file, format, err);
@@ -89,14 +75,13 @@ void img_close(BlkImage *img)
         img->drv->close(img);
 }
 
-static bool step_now(Qcow2 *q, u64 at, u64 bytes, Map *map, Error *err)
+BlkImage *img_backing(BlkImage *img)
 {
-    Step step;
+    ImageFacts facts = { 0 };
 
-    do {
-        step = map_lookup(q, at, bytes, map);
-    } while (qcow2_wait(q, step, err));
-    return step == STEP_OK;
+    if (img->drv->facts)
+        img->drv->facts(img, &facts);
+    return facts.backing;
 }
 
 bool img_status(BlkImage *img, u64 at, u64 bytes, ImgStatus *out, Error *err)
@@ -104,35 +89,28 @@ bool img_status(BlkImage *img, u64 at, u64 bytes, ImgStatus *out, Error *err)
     u64 n = bytes;
 
     for (int depth = 0; ; depth++) {
-        Qcow2 *q = img ? img_qcow2(img) : NULL;
-        Map map;
+        ImagePart part = { .kind = PART_DATA, .bytes = n };
 
         *out = (ImgStatus){ .bytes = n, .depth = depth, .owner = img, .zero = true };
         if (!img || at >= img->bytes)
             return true;
         if (n > img->bytes - at)
-            n = out->bytes = img->bytes - at;
-        if (!q) {
-            out->data = out->has_offset = out->present = true;
-            out->zero = false;
-            out->at = at;
-            return true;
-        }
-        if (!step_now(q, at, n, &map, err))
+            n = out->bytes = part.bytes = img->bytes - at;
+        if (img->drv->part && !img->drv->part(img, at, n, &part, err))
             return false;
-        n = out->bytes = map.bytes;
-        if (map.kind != MAP_BACKING) {
+        n = out->bytes = part.bytes;
+        if (part.kind != PART_BASE) {
             out->present = true;
-            out->zero = map.kind == MAP_ZERO;
+            out->zero = part.kind == PART_ZERO;
             out->data = !out->zero;
-            out->compressed = map.kind == MAP_COMPRESSED;
-            out->has_offset = map.kind == MAP_DATA;
-            out->at = map.at;
+            out->compressed = part.kind == PART_PACKED;
+            out->has_offset = part.at_known;
+            out->at = part.at;
             return true;
         }
-        if (!q->backing)
+        img = img_backing(img);
+        if (!img)
             return true;
-        img = q->backing;
     }
 }
 
@@ -184,20 +162,4 @@ void img_json_text(const char *s)
             putchar(*s);
     }
     putchar('"');
-}
-
-bool img_option(const char *list, const char *name, char *value, size_t size)
-{
-    size_t n = strlen(name);
-
-    for (const char *p = list; p && *p; ) {
-        size_t len = strcspn(p, ",");
-
-        if (len > n && !strncmp(p, name, n) && p[n] == '=') {
-            snprintf(value, size, "%.*s", (int)(len - n - 1), p + n + 1);
-            return true;
-        }
-        p += len + (p[len] == ',');
-    }
-    return false;
 }

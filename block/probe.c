@@ -58,7 +58,12 @@ static bool is_file_name(const char *file, Error *err)
     return true;
 }
 
-static const BlkDriver *driver_named(const char *format)
+const BlkDriver *image_driver_number(int n)
+{
+    return n < (int)ARRAY_LEN(drivers) ? drivers[n] : NULL;
+}
+
+const BlkDriver *image_driver_named(const char *format)
 {
     for (size_t i = 0; i < ARRAY_LEN(drivers); i++) {
         if (!strcmp(drivers[i]->name, format))
@@ -94,7 +99,7 @@ const BlkDriver *image_driver(const char *file, const char *format, Error *err)
     if (!is_file_name(file, err))
         return NULL;
     if (format) {
-        drv = driver_named(format);
+        drv = image_driver_named(format);
         if (!drv)
             error_set(err, "format '%.40s' of %.300s is not supported by this build (it knows raw and qcow2)",
                       format, file);
@@ -105,7 +110,7 @@ const BlkDriver *image_driver(const char *file, const char *format, Error *err)
         return NULL;
     format = marked_as(f);
     host_file_close(f);
-    drv = driver_named(format ? format : "raw");
+    drv = image_driver_named(format ? format : "raw");
     if (!drv)
         error_set(err, "format '%s' of %.300s is not supported by this build "
                   "(format=raw takes the file as it is)", format, file);

@@ -292,7 +292,9 @@ static BlkResult write_result(const Part *part)
 
     if (!io->ok)
         log_once(&q->said, "%s: %s", q->name, io->err.text);
-    return !io->ok ? BLK_ERR_IO : io->transferred < io->bytes ? BLK_ERR_NOSPACE : BLK_OK;
+    return io->ok && io->transferred == io->bytes ? BLK_OK
+           : io->ok || io->no_space               ? BLK_ERR_NOSPACE
+                                                  : BLK_ERR_IO;
 }
 
 static void in_place_done(HostIo *io)
@@ -781,5 +783,7 @@ static BlkImage *qcow2_open(Machine *m, const char *file, bool readonly, Error *
 
 const BlkDriver qcow2_driver = {
     .name = "qcow2", .can = CAN_FLUSH | CAN_DISCARD, .open = qcow2_open, .submit = qcow2_submit,
-    .close = qcow2_close,
+    .close = qcow2_close, .part = qcow2_part, .facts = qcow2_facts, .resize = qcow2_resize_image,
+    .write_packed = qcow2_pack_image, .create = qcow2_create_image, .create_options = qcow2_options,
+    .open_alone = qcow2_open_alone,
 };

@@ -31,8 +31,6 @@ enum {
     HASH_SIZE = 4096,
 };
 
-typedef enum { STEP_OK, STEP_WAIT, STEP_FAIL } Step;
-
 typedef struct Qcow2 Qcow2;
 typedef struct Job Job;
 typedef struct Part Part;
@@ -106,12 +104,6 @@ struct Qcow2 {
     u8 *inflated;                   /* the last compressed cluster that was read */
     u64 inflated_entry;
 };
-
-static inline u32 be32(const void *p) { return __builtin_bswap32(load32(p)); }
-static inline u64 be64(const void *p) { return __builtin_bswap64(load64(p)); }
-static inline void put32(void *p, u32 v) { store32(p, __builtin_bswap32(v)); }
-static inline void put64(void *p, u64 v) { store64(p, __builtin_bswap64(v)); }
-static inline u64 round_up(u64 v, u64 to) { return (v + to - 1) / to * to; }
 
 /* ---- qcow2_header.c ---- */
 Qcow2 *qcow2_load(const char *file, bool readonly, Error *err);      /* without its backing file */
@@ -198,6 +190,15 @@ bool qcow2_resize(Qcow2 *q, u64 bytes, Error *err);
 bool qcow2_empty(Qcow2 *q, Error *err);             /* everything reads as the base again */
 /* A read-only image shows one of its snapshots: its id, its name, or snapshot.id=..., snapshot.name=... */
 bool qcow2_use_snapshot(Qcow2 *q, const char *which, Error *err);
+
+/* ---- qcow2_tools.c: what qemu-img asks of any format ---- */
+extern const char *const qcow2_options[];
+BlkImage *qcow2_open_alone(const char *file, Error *err);
+bool qcow2_create_image(const char *file, const ImageCreate *how, Error *err);
+bool qcow2_part(BlkImage *img, u64 at, u64 bytes, ImagePart *out, Error *err);
+bool qcow2_resize_image(BlkImage *img, u64 bytes, Error *err);
+bool qcow2_pack_image(BlkImage *img, u64 at, const u8 *packed, u32 bytes, Error *err);
+void qcow2_facts(BlkImage *img, ImageFacts *out);
 
 /* ---- qcow2_check.c: blocking, nothing in flight ---- */
 typedef struct {

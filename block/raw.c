@@ -1,7 +1,7 @@
 /*
  * Raw images: byte n of the file is byte n of the disk. A file that does not end on a sector reads as if
- * zeros followed, and grows to the whole sector when that is written. Not here: devices of the host, sparse
- * files, discard.
+ * zeros followed, and grows to the whole sector when that is written. Files made here are sparse. Not here:
+ * discard.
  */
 #include "driver.h"
 
@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "../core/vm/log.h"
+
+enum { FILL = 1 << 20 };
 
 typedef struct {
     BlkImage img;
@@ -30,7 +32,7 @@ static void raw_done(HostIo *io)
     RawIo *r = io->opaque;
     Raw *raw = r->raw;
     BlkReq *req = r->req;
-    BlkResult result = io->ok ? BLK_OK : BLK_ERR_IO;
+    BlkResult result = io->ok ? BLK_OK : io->no_space ? BLK_ERR_NOSPACE : BLK_ERR_IO;
 
     if (!io->ok) {
         log_once(&raw->said, "%s: %s", raw->name, io->err.text);
@@ -123,6 +125,69 @@ static BlkImage *raw_open(Machine *m, const char *file, bool readonly, Error *er
     return NULL;
 }
 
+/* ---- for tools ---- */
+
+static const char *const raw_options[] = { "size", "preallocation", NULL };
+
+/* preallocation: off; falloc and full both write zeros, so that the room is there. */
+static bool raw_create(const char *file, const ImageCreate *how, Error *err)
+{
+    char v[32] = "off";
+    bool all;
+    HostFile *f;
+    bool ok;
+
+    image_option(how->options, "preallocation", v, sizeof(v));
+    all = !strcmp(v, "falloc") || !strcmp(v, "full");
+    if (!all && strcmp(v, "off"))
+        return error_set(err, "preallocation=%s is not known: off, falloc or full", v);
+    if (how->base)
+        return error_set(err, "a raw image has no backing file");
+    f = host_file_open(file, HOST_READ | HOST_WRITE | HOST_CREATE | (all ? 0 : HOST_SPARSE), err);
+    if (!f)
+        return false;
+    ok = host_file_resize(f, how->bytes, err);
+    if (ok && all) {
+        u8 *zeros = block_alloc(FILL);
+
+        for (u64 at = 0; ok && at < how->bytes; at += FILL)
+            ok = host_file_write(f, at, zeros, how->bytes - at < FILL ? how->bytes - at : FILL, err);
+        free(zeros);
+    }
+    host_file_close(f);
+    return ok || error_prefix(err, "%.300s", file);
+}
+
+static bool raw_part(BlkImage *img, u64 at, u64 bytes, ImagePart *out, Error *err)
+{
+    Raw *raw = (Raw *)img;
+    u64 from, to, end = at + bytes;
+
+    (void)err;
+    host_file_next_data(raw->f, at, &from, &to);
+    from = from / SECTOR * SECTOR;
+    to = round_up(to, SECTOR);
+    *out = (ImagePart){ .kind = from > at || from >= to ? PART_ZERO : PART_DATA, .at_known = true, .at = at };
+    if (out->kind == PART_DATA && to < end)
+        end = to;
+    else if (out->kind == PART_ZERO && from > at && from < end && from < to)
+        end = from;
+    out->bytes = end - at;
+    return true;
+}
+
+static bool raw_resize(BlkImage *img, u64 bytes, Error *err)
+{
+    Raw *raw = (Raw *)img;
+
+    if (!host_file_resize(raw->f, bytes, err))
+        return error_prefix(err, "%.300s", raw->name);
+    raw->size = bytes;
+    raw->img.bytes = bytes;
+    return true;
+}
+
 const BlkDriver raw_driver = {
     .name = "raw", .can = CAN_FLUSH, .open = raw_open, .submit = raw_submit, .close = raw_close,
+    .part = raw_part, .resize = raw_resize, .create = raw_create, .create_options = raw_options,
 };

@@ -197,6 +197,16 @@ static pthread_mutex_t io_lock = PTHREAD_MUTEX_INITIALIZER;
 static HostIo *io_head, **io_tail = &io_head;
 static int wake_pipe[2] = { -1, -1 };
 
+/* One writer a file, as Windows' share modes have it. Pipes and devices are nobody's own. */
+static bool lock_writer(int fd)
+{
+    struct flock all = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    struct stat st;
+
+    return fstat(fd, &st) || !S_ISREG(st.st_mode) || !fcntl(fd, F_OFD_SETLK, &all) ||
+           (errno != EAGAIN && errno != EACCES);
+}
+
 HostFile *host_file_open(const char *path, unsigned flags, Error *err)
 {
     HostFile *f;
@@ -208,7 +218,7 @@ HostFile *host_file_open(const char *path, unsigned flags, Error *err)
         path = "temporary file";
     } else {
         fd = open(path,
-            (flags & HOST_WRITE ? O_RDWR : O_RDONLY) | (flags & HOST_CREATE ? O_CREAT | O_TRUNC : 0), 0666);
+            (flags & HOST_WRITE ? O_RDWR : O_RDONLY) | (flags & HOST_CREATE ? O_CREAT : 0) | O_CLOEXEC, 0666);
     }
     if (fd < 0) {
         error_set(err, "%s: %s", path, strerror(errno));
@@ -216,6 +226,16 @@ HostFile *host_file_open(const char *path, unsigned flags, Error *err)
     }
     if (fstat(fd, &st) || S_ISDIR(st.st_mode)) {
         error_set(err, "%s: is a directory", path);
+        close(fd);
+        return NULL;
+    }
+    if ((flags & HOST_WRITE) && !(flags & HOST_TEMP) && !lock_writer(fd)) {
+        error_set(err, "%s: in use by another program", path);
+        close(fd);
+        return NULL;
+    }
+    if ((flags & HOST_CREATE) && ftruncate(fd, 0)) {
+        error_set(err, "%s: %s", path, strerror(errno));
         close(fd);
         return NULL;
     }
@@ -274,6 +294,7 @@ static void io_do(HostIo *io)
         break;
     }
     io->ok = n >= 0;
+    io->no_space = n < 0 && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG);
     io->transferred = n > 0 ? (u32)n : 0;
     if (!io->ok)
         error_set(&io->err, "%s", strerror(errno));
@@ -312,32 +333,48 @@ bool host_io_wait(void)
     }
 }
 
-u8 *host_file_slurp(const char *path, size_t max, size_t *size, Error *err)
-{
-    HostFile *f = host_file_open(path, HOST_READ, err);
-    u64 bytes = f ? host_file_size(f) : 0;
-    u8 *data = NULL;
+bool host_file_exists(const char *path) { return access(path, F_OK) == 0; }
 
-    if (!f)
-        return NULL;
-    if (bytes > max) {
-        error_set(err, "%s: larger than %zu bytes", path, max);
-    } else {
-        data = malloc(bytes + 1);
-        if (bytes && !host_file_read(f, 0, data, bytes, err)) {
-            error_prefix(err, "%s", path);
-            free(data);
-            data = NULL;
-        } else {
-            data[bytes] = 0;
-            *size = bytes;
-        }
-    }
-    host_file_close(f);
-    return data;
+bool host_file_delete(const char *path, Error *err)
+{
+    return unlink(path) ? error_set(err, "%s: %s", path, strerror(errno)) : true;
 }
 
-bool host_file_exists(const char *path) { return access(path, F_OK) == 0; }
+u64 host_file_allocated(HostFile *f)
+{
+    struct stat st;
+
+    return fstat(f->fd, &st) ? 0 : (u64)st.st_blocks * 512;
+}
+
+void host_file_next_data(HostFile *f, u64 offset, u64 *from, u64 *to)
+{
+    u64 size = host_file_size(f);
+    off_t data = offset < size ? lseek(f->fd, (off_t)offset, SEEK_DATA) : -1, hole;
+
+    if (offset < size && data < 0 && errno != ENXIO)
+        data = (off_t)offset;           /* a file system that does not tell */
+    *from = *to = size;
+    if (data < 0 || (u64)data >= size)
+        return;
+    hole = lseek(f->fd, data, SEEK_HOLE);
+    *from = (u64)data;
+    *to = hole > data && (u64)hole < size ? (u64)hole : size;
+}
+
+bool host_file_zero(HostFile *f, u64 offset, u64 bytes, Error *err)
+{
+    static const u8 zeros[65536];
+
+    if (!fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)bytes))
+        return true;
+    for (u64 n; bytes; offset += n, bytes -= n) {
+        n = bytes < sizeof(zeros) ? bytes : sizeof(zeros);
+        if (!host_file_write(f, offset, zeros, n, err))
+            return false;
+    }
+    return true;
+}
 
 /* Firmware: from build/pc-bios of the project, QEMU_WIN_BIOS, or Debian's package. */
 bool host_resource(const char *name, const void **data, size_t *size)
@@ -373,6 +410,30 @@ bool host_resource(const char *name, const void **data, size_t *size)
         return true;
     }
     return false;
+}
+
+/* ---- Ctrl-C ---- */
+
+static void (*interrupt_fn)(void);
+
+static void on_interrupt(int sig)
+{
+    signal(sig, SIG_DFL);
+    interrupt_fn();
+}
+
+void host_on_interrupt(void (*fn)(void))
+{
+    interrupt_fn = fn;
+    signal(SIGINT, on_interrupt);
+    signal(SIGTERM, on_interrupt);
+}
+
+int host_cpus(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return n > 0 ? (int)n : 1;
 }
 
 /* ---- main loop ---- */

@@ -39,6 +39,24 @@ void console_init(void)
     SetConsoleCtrlHandler(on_control, TRUE);
 }
 
+static void (*interrupt_fn)(void);
+
+static BOOL WINAPI on_interrupt(DWORD event)
+{
+    static volatile LONG times;
+    (void)event;
+    if (InterlockedIncrement(&times) > 1)
+        return FALSE; /* Windows ends the program */
+    interrupt_fn();
+    return TRUE;
+}
+
+void host_on_interrupt(void (*fn)(void))
+{
+    interrupt_fn = fn;
+    SetConsoleCtrlHandler(on_interrupt, TRUE);
+}
+
 static bool console_is_ours_alone(void)
 {
     DWORD process[2];

@@ -9,9 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <winioctl.h>
 
 struct HostFile {
     HANDLE handle;
+    bool sparse;
 };
 
 HANDLE file_handle(HostFile *f)
@@ -41,6 +43,24 @@ static HANDLE open_temporary(DWORD *code)
     return h;
 }
 
+/* DeviceIoControl on an overlapped handle, waited for. Returns the bytes that came back, or -1. */
+static int control(HANDLE h, DWORD what, void *in, DWORD in_bytes, void *out, DWORD out_bytes)
+{
+    OVERLAPPED o = {.hEvent = CreateEventW(NULL, TRUE, FALSE, NULL)};
+    DWORD n = 0;
+    BOOL ok = o.hEvent && DeviceIoControl(h, what, in, in_bytes, out, out_bytes, &n, &o);
+    DWORD code = GetLastError();
+    if (o.hEvent && !ok && (code == ERROR_IO_PENDING || code == ERROR_MORE_DATA)) {
+        ok = GetOverlappedResult(h, &o, &n, TRUE);
+        ok = ok || GetLastError() == ERROR_MORE_DATA;
+        code = GetLastError();
+    }
+    if (o.hEvent)
+        CloseHandle(o.hEvent);
+    SetLastError(code);
+    return ok ? (int)n : -1;
+}
+
 static HANDLE open_named(const char *path, unsigned flags, DWORD *code)
 {
     wchar_t *wide = wide_path(path);
@@ -51,6 +71,8 @@ static HANDLE open_named(const char *path, unsigned flags, DWORD *code)
     HANDLE h =
         CreateFileW(wide, access, share, NULL, how, FILE_ATTRIBUTE_NORMAL | FILE_FLAG_OVERLAPPED, NULL);
     *code = GetLastError();
+    if (h != INVALID_HANDLE_VALUE && (flags & HOST_SPARSE))
+        control(h, FSCTL_SET_SPARSE, NULL, 0, NULL, 0); /* FAT can't: then the file is as long as it is */
     DWORD attributes = h == INVALID_HANDLE_VALUE ? GetFileAttributesW(wide) : INVALID_FILE_ATTRIBUTES;
     if (attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY))
         *code = ERROR_DIRECTORY; /* Windows says "access denied", which misleads */
@@ -80,6 +102,9 @@ HostFile *host_file_open(const char *path, unsigned flags, Error *err)
     if (!f)
         abort();
     f->handle = h;
+    BY_HANDLE_FILE_INFORMATION info;
+    f->sparse = GetFileInformationByHandle(h, &info) &&
+                (info.dwFileAttributes & FILE_ATTRIBUTE_SPARSE_FILE);
     return f;
 }
 
@@ -93,6 +118,51 @@ u64 host_file_size(HostFile *f)
 {
     LARGE_INTEGER size;
     return GetFileSizeEx(f->handle, &size) ? (u64)size.QuadPart : 0;
+}
+
+u64 host_file_allocated(HostFile *f)
+{
+    FILE_STANDARD_INFO info;
+    return GetFileInformationByHandleEx(f->handle, FileStandardInfo, &info, sizeof info)
+               ? (u64)info.AllocationSize.QuadPart
+               : 0;
+}
+
+void host_file_next_data(HostFile *f, u64 offset, u64 *from, u64 *to)
+{
+    u64 size = host_file_size(f);
+    FILE_ALLOCATED_RANGE_BUFFER ask, got;
+    *from = offset < size ? offset : size;
+    *to = size;
+    if (!f->sparse || offset >= size)
+        return;
+    ask.FileOffset.QuadPart = (LONGLONG)offset;
+    ask.Length.QuadPart = (LONGLONG)(size - offset);
+    int n = control(f->handle, FSCTL_QUERY_ALLOCATED_RANGES, &ask, sizeof ask, &got, sizeof got);
+    if (n < 0)
+        return; /* a file system that does not tell: all is data */
+    u64 start = n ? (u64)got.FileOffset.QuadPart : size;
+    u64 end = n ? start + (u64)got.Length.QuadPart : size;
+    if (n && (start >= size || end <= offset || end < start))
+        return;
+    *from = start > offset ? start : offset;
+    *to = end < size ? end : size;
+}
+
+bool host_file_zero(HostFile *f, u64 offset, u64 bytes, Error *err)
+{
+    static const u8 zeros[65536];
+    FILE_ZERO_DATA_INFORMATION range;
+    range.FileOffset.QuadPart = (LONGLONG)offset;
+    range.BeyondFinalZero.QuadPart = (LONGLONG)(offset + bytes);
+    if (control(f->handle, FSCTL_SET_ZERO_DATA, &range, sizeof range, NULL, 0) >= 0)
+        return true;
+    for (u64 n; bytes; offset += n, bytes -= n) {
+        n = bytes < sizeof zeros ? bytes : sizeof zeros;
+        if (!host_file_write(f, offset, zeros, n, err))
+            return false;
+    }
+    return true;
 }
 
 bool host_file_resize(HostFile *f, u64 bytes, Error *err)
@@ -148,27 +218,12 @@ bool host_file_write(HostFile *f, u64 offset, const void *buf, size_t bytes, Err
     return transfer(f, transfer_write, "write", offset, (u8 *)buf, bytes, err);
 }
 
-u8 *host_file_slurp(const char *path, size_t max, size_t *size, Error *err)
+bool host_file_delete(const char *path, Error *err)
 {
-    HostFile *f = host_file_open(path, HOST_READ, err);
-    if (!f)
-        return NULL;
-    u64 bytes = host_file_size(f);
-    u8 *data = NULL;
-    if (bytes > max) {
-        error_set(err, "%s: larger than %llu bytes", path, (unsigned long long)max);
-    } else if (!(data = malloc(bytes + 1))) {
-        error_set(err, "%s: out of memory", path);
-    } else if (!host_file_read(f, 0, data, bytes, err)) {
-        error_prefix(err, "%s", path);
-        free(data);
-        data = NULL;
-    } else {
-        data[bytes] = 0;
-        *size = bytes;
-    }
-    host_file_close(f);
-    return data;
+    wchar_t *wide = wide_path(path);
+    DWORD code = DeleteFileW(wide) ? 0 : GetLastError();
+    free(wide);
+    return code ? fail(err, path, code) : true;
 }
 
 bool host_file_exists(const char *path)

@@ -132,6 +132,7 @@ static void set_result(HostIo *r)
         code = 0; /* nothing there: a short read, not a failure */
     r->transferred = n;
     r->ok = code == 0;
+    r->no_space = code == ERROR_DISK_FULL || code == ERROR_HANDLE_DISK_FULL || code == ERROR_FILE_TOO_LARGE;
     if (code) {
         char reason[256];
         error_set(&r->err, "%s", win_reason(code, reason, sizeof reason));

@@ -1,6 +1,6 @@
 /*
- * qemu-img.exe: the command line as UTF-8, and the parts of the host that files need. Ctrl-C ends the program
- * at once: a qcow2 image is sound after any write, but a target that was being written stays, unfinished.
+ * qemu-img.exe: the command line as UTF-8, and the parts of the host that files need. What Ctrl-C does is the
+ * command's own matter (block/img_util.c); the second one ends the program at once.
  */
 #include "win.h"
 

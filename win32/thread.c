@@ -109,3 +109,10 @@ void host_cond_signal(HostCond *c)
 {
     WakeAllConditionVariable(&c->cond);
 }
+
+int host_cpus(void)
+{
+    SYSTEM_INFO info;
+    GetSystemInfo(&info);
+    return info.dwNumberOfProcessors ? (int)info.dwNumberOfProcessors : 1;
+}

@@ -42,6 +42,13 @@ void host_cond_wait(HostCond *c, HostLock *l);
 void host_cond_wait_until(HostCond *c, HostLock *l, u64 when_ns);
 void host_cond_signal(HostCond *c);         /* wakes all waiters */
 
+int host_cpus(void);                        /* how many threads can compute at the same time */
+
+/* ---- the person ---- */
+/* Ctrl-C and its like call this from now on, on any thread, instead of ending the program. The second one
+ * ends it. */
+void host_on_interrupt(void (*fn)(void));
+
 /* ---- main loop ---- */
 void host_wake(void);                       /* any thread: the main loop looks at timers and requests again */
 /* Any thread: the main loop looks at timers at this host time at the latest. Cheaper than host_wake():
@@ -63,11 +70,21 @@ enum {
     HOST_WRITE  = 1 << 1,                   /* nobody else may write while we have it open */
     HOST_CREATE = 1 << 2,                   /* make it, or truncate what is there */
     HOST_TEMP   = 1 << 3,                   /* path is ignored: an anonymous file that is gone when closed */
+    /* with HOST_WRITE: what is never written, or given back by host_file_zero(), takes no room, if the file
+     * system can do that */
+    HOST_SPARSE = 1 << 4,
 };
 HostFile *host_file_open(const char *path, unsigned flags, Error *err);
 void host_file_close(HostFile *f);
 u64 host_file_size(HostFile *f);
+u64 host_file_allocated(HostFile *f);       /* the room it takes on the disk */
 bool host_file_resize(HostFile *f, u64 bytes, Error *err);
+/* Where from an offset on the file may hold anything but zeros: *from to *to. Both are the file's size when
+ * nothing follows. */
+void host_file_next_data(HostFile *f, u64 offset, u64 *from, u64 *to);
+/* Reads as zeros afterwards; the room is given back where that is possible. Blocking. */
+bool host_file_zero(HostFile *f, u64 offset, u64 bytes, Error *err);
+bool host_file_delete(const char *path, Error *err);
 /* Blocking, whole or failed; for start-up and tools, not for a running guest. Reading past the end fails. */
 bool host_file_read(HostFile *f, u64 offset, void *buf, size_t bytes, Error *err);
 bool host_file_write(HostFile *f, u64 offset, const void *buf, size_t bytes, Error *err);
@@ -84,6 +101,7 @@ typedef struct HostIo {
     void (*done)(struct HostIo *io);
     void *opaque;
     bool ok;                                /* result */
+    bool no_space;                          /* result, if !ok: the disk is full */
     u32 transferred;                        /* result; short at end of file */
     Error err;                              /* result, if !ok */
     struct HostIo *next;                    /* the host's own */
@@ -95,7 +113,7 @@ void host_io_submit(HostIo *io);            /* main or vCPU thread, machine lock
 bool host_io_wait(void);
 
 /* Reads a whole file into malloc'ed memory (one NUL is added behind it); NULL and err if it can't or if it
- * is larger than max. */
+ * is larger than max. In core/vm/slurp.c, for all hosts. */
 u8 *host_file_slurp(const char *path, size_t max, size_t *size, Error *err);
 bool host_file_exists(const char *path);
 
