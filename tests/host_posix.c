@@ -505,39 +505,47 @@ void host_posix_init(void)
         abort();
 }
 
+/* One turn of the main loop, machine lock held; it waits for max_ns at most. False: the machine ends. */
+static bool turn(Machine *m, u64 max_ns)
+{
+    static struct pollfd fds[2 + POSIX_NET_MAX];
+    u64 deadline;
+    char drain[64];
+
+    host_io_wait();
+    bool go_on = machine_service(m, &deadline);
+    bool input = stdio_chr && !stdio_chr->eof && chardev_room(&stdio_chr->chr);
+    fds[0] = (struct pollfd){ .fd = wake_pipe[0], .events = POLLIN };
+    fds[1] = (struct pollfd){ .fd = input ? 0 : -1, .events = POLLIN };
+    int sockets = posix_net_prepare(fds + 2);
+
+    if (!go_on)
+        return false;
+    machine_unlock(m);
+    u64 now = host_now_ns();
+    u64 left = deadline == TIMER_NEVER ? 1000 * NS_PER_SEC : deadline > now ? deadline - now : 0;
+    if (left > max_ns)
+        left = max_ns;
+    if (posix_net_eager())
+        left = 0;
+    struct timespec ts = { (time_t)(left / NS_PER_SEC), (long)(left % NS_PER_SEC) };
+
+    ppoll(fds, 2 + (nfds_t)sockets, &ts, NULL);
+    while (read(wake_pipe[0], drain, sizeof(drain)) > 0)
+        ;
+    machine_lock(m);
+    posix_net_dispatch(fds + 2, sockets);
+    if (input && (fds[1].revents & (POLLIN | POLLHUP)) && stdio_chr)
+        stdio_input();
+    return true;
+}
+
+bool host_posix_turn(Machine *m, unsigned max_ms) { return turn(m, max_ms * 1000000ull); }
+
 void host_posix_loop(Machine *m)
 {
-    u64 deadline;
-
     machine_lock(m);
-    for (;;) {
-        bool go_on;
-
-        host_io_wait();
-        go_on = machine_service(m, &deadline);
-        bool input = stdio_chr && !stdio_chr->eof && chardev_room(&stdio_chr->chr);
-        static struct pollfd fds[2 + POSIX_NET_MAX];
-        fds[0] = (struct pollfd){ .fd = wake_pipe[0], .events = POLLIN };
-        fds[1] = (struct pollfd){ .fd = input ? 0 : -1, .events = POLLIN };
-        int sockets = posix_net_prepare(fds + 2);
-
-        if (!go_on)
-            break;
-        machine_unlock(m);
-        u64 now = host_now_ns();
-        u64 left = deadline == TIMER_NEVER ? 1000 * NS_PER_SEC : deadline > now ? deadline - now : 0;
-        if (posix_net_eager())
-            left = 0;
-        struct timespec ts = { (time_t)(left / NS_PER_SEC), (long)(left % NS_PER_SEC) };
-        char drain[64];
-
-        ppoll(fds, 2 + (nfds_t)sockets, &ts, NULL);
-        while (read(wake_pipe[0], drain, sizeof(drain)) > 0)
-            ;
-        machine_lock(m);
-        posix_net_dispatch(fds + 2, sockets);
-        if (input && (fds[1].revents & (POLLIN | POLLHUP)) && stdio_chr)
-            stdio_input();
-    }
+    while (turn(m, TIMER_NEVER))
+        ;
     machine_unlock(m);
 }

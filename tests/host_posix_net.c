@@ -2,6 +2,7 @@
  * core/vm/hostnet.h for the build machine, on poll(). For tests; the program itself uses win32/socket.c.
  */
 #define _GNU_SOURCE
+#include "../core/vm/host.h"
 #include "../core/vm/hostnet.h"
 #include "host_posix_net.h"
 
@@ -76,6 +77,7 @@ void host_socket_resume(HostSocket *s)
 {
     s->paused = false;
     s->again = true;
+    host_wake();                        /* the loop may be asleep: another thread calls this too */
 }
 
 bool posix_net_eager(void)
@@ -259,7 +261,10 @@ int host_send(HostSocket *s, const void *buf, u32 bytes, const HostAddr *to, Err
     stats.send_calls++;
     stats.send_bytes += n > 0 ? (u64)n : 0;
     int r = result(n, err);
-    s->wants_write |= r == HOST_AGAIN;
+    if (r == HOST_AGAIN) {
+        s->wants_write = true;
+        host_wake();
+    }
     return r;
 }
 
@@ -271,6 +276,8 @@ bool host_addr_parse(const char *text, const char *fallback, bool udp, HostAddr 
 
     if (!colon || !colon[1] || colon - text > 255 || (colon == text && !fallback))
         return error_set(err, "%.200s: expected HOST:PORT", text);
+    if (strtoul(colon + 1, NULL, 10) > 65535)
+        return error_set(err, "%.200s: the port is a number up to 65535", text);
     snprintf(host, sizeof(host), "%.*s", (int)(colon - text), text);
     int code = getaddrinfo(host[0] ? host : fallback, colon + 1, &hint, &found);
     if (code || !found)

@@ -6,9 +6,9 @@
 
 #include "../core/vm/blk.h"
 #include "../core/vm/chardev.h"
+#include "../core/vm/control.h"
 #include "../core/vm/log.h"
 #include "../core/vm/machine.h"
-#include "../core/vm/monitor.h"
 #include "../devices/pc.h"
 
 #include <stdio.h>
@@ -46,16 +46,8 @@ int main(int argc, char **argv)
     if (!m)
         return fail(&err);
     machine_lock(m);
-    if (!pc_create(m, &err))
+    if (!pc_create(m, &err) || !control_open(m, &err))
         return fail(&err);
-    if (cfg.monitor) {
-        Chardev *chr = chardev_open(m, "monitor", cfg.monitor, &err);
-
-        if (!chr && strcmp(cfg.monitor, "none"))
-            return fail(&err);
-        if (chr)
-            monitor_create(m, chr);
-    }
     machine_start(m);
     machine_unlock(m);
     host_posix_loop(m);

@@ -24,6 +24,7 @@ GUEST_MODULES = (
     "errors",
     "images",
     "power",
+    "ports",
     "hostile",
     "linux",
     "memtest",

@@ -1,4 +1,4 @@
-/* Character devices: null, file, mux, what is asked for wrongly. */
+/* Character devices: null, file, mux (Ctrl-a), what is asked for wrongly. */
 #include "test.h"
 
 #include <stdlib.h>
@@ -172,6 +172,23 @@ static void test_mux(Machine *m)
     wire.room = 10;
     chardev_writable(wire.chr);
     CHECK(serial.writables == 1 && mon.writables == 1);
+
+    host_posix_set_time(1000000000ull);
+    wire.len = 0;
+    wire.room = 1000;
+    type("\001t");
+    host_posix_set_time(3724005000000ull);
+    CHECK(chardev_write(a, "one\ntwo", 7) == 7);
+    wire.room = 5;
+    CHECK_MSG(chardev_write(a, "\nthree", 6) == 1, "a stamp that does not fit goes out in parts");
+    wire.room = 1000;
+    CHECK(chardev_write(a, "three", 5) == 5);
+    type("\001t");
+    chardev_write(a, "\nx", 2);
+    wire.out[wire.len] = 0;
+    CHECK_MSG(!strcmp((char *)wire.out, "[01:02:03.005] one\n[01:02:03.005] two\n[01:02:03.005] three\nx"),
+              "Ctrl-a t stamps lines");
+    host_posix_set_time(0);
 
     Chardev *c = chardev_mux_slot(a, "serial1");
     CHECK(c && !chardev_focused(c) && !chardev_mux_slot(wire.chr, "x"));

@@ -7,9 +7,9 @@
 
 #include "../core/vm/blk.h"
 #include "../core/vm/chardev.h"
+#include "../core/vm/control.h"
 #include "../core/vm/log.h"
 #include "../core/vm/machine.h"
-#include "../core/vm/monitor.h"
 #include "../devices/pc.h"
 
 #include <stdio.h>
@@ -48,21 +48,11 @@ static void remove_pidfile(const char *path)
     free(wide);
 }
 
-static bool uses_stdio(const char *spec)
-{
-    return spec && strstr(spec, "stdio");
-}
-
 /* A console that was made for this program alone shows nothing that anybody needs, unless the guest talks
  * there. */
 static void settle_console(const Config *cfg)
 {
-    bool talks = uses_stdio(cfg->monitor) || uses_stdio(cfg->debugcon);
-    for (int i = 0; i < CFG_SERIALS; i++)
-        talks |= uses_stdio(cfg->serial[i]);
-    for (int i = 0; i < CFG_PARALLELS; i++)
-        talks |= uses_stdio(cfg->parallel[i]);
-    if (talks)
+    if (config_uses_stdio(cfg))
         console_attach();
     else if (cfg->display == DISPLAY_SDL)
         console_detach();
@@ -126,17 +116,6 @@ static bool ask_for_medium(Window *w, Config *cfg, Error *err)
 
 /* ---- the machine ---- */
 
-static bool open_monitor(Machine *m, Error *err)
-{
-    if (!m->cfg.monitor)
-        return true;
-    err->text[0] = 0;
-    Chardev *chr = chardev_open(m, "monitor", m->cfg.monitor, err);
-    if (chr)
-        monitor_create(m, chr);
-    return chr || !err->text[0] || error_prefix(err, "-monitor");
-}
-
 /* Runs the machine to its end; everything acknowledged is on the disk when it returns. */
 static int run(Machine *m, Window *w)
 {
@@ -162,7 +141,7 @@ static bool build(Machine **m, Window **w, const Config *cfg, Error *err)
     if (!*m)
         return false;
     machine_lock(*m);
-    if (!pc_create(*m, err) || !open_monitor(*m, err))
+    if (!pc_create(*m, err) || !control_open(*m, err))
         return false;
     if (cfg->display == DISPLAY_SDL && !*w && !(*w = window_open(cfg, err)))
         return false;

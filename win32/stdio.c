@@ -309,10 +309,8 @@ static void console_modes(bool raw)
 
 Chardev *host_chardev_open(Machine *m, const char *label, const char *spec, Error *err)
 {
-    if (strcmp(spec, "stdio")) {
-        error_set(err, "%s: unknown character device", spec);
-        return NULL;
-    }
+    if (strcmp(spec, "stdio"))
+        return strncmp(spec, "pipe:", 5) ? com_chr_open(m, label, spec, err) : pipe_chr_open(m, label, spec, err);
     if (io.open) {
         error_set(err, "stdio can be used once; mon:stdio shares it between a port and the monitor");
         return NULL;

@@ -69,6 +69,10 @@ void console_restore(void);     /* at the end: modes and code pages as they were
 void console_fail(const Error *err); /* one line on stderr, or a message box when nobody could read that */
 char **console_arguments(int *argc); /* the command line as UTF-8; never freed */
 
+/* ---- pipe.c, com.c: what stdio.c's host_chardev_open() passes on ---- */
+struct Chardev *pipe_chr_open(Machine *m, const char *label, const char *spec, Error *err);
+struct Chardev *com_chr_open(Machine *m, const char *label, const char *spec, Error *err);
+
 /* ---- stdio.c ---- */
 void stdio_finish(void); /* at the end: what was written goes out, if somebody takes it */
 

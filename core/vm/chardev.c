@@ -1,7 +1,7 @@
 /*
  * Character devices: the calls that both ends use, the table of backends, and the backends that need nothing
- * but host.h: null and file. The mux is in chardev_mux.c, the text console in vc.c, stdio belongs to the
- * host.
+ * but host.h: null and file. Sockets are in chardev_socket.c and chardev_udp.c, the mux in chardev_mux.c, the
+ * text console in vc.c; stdio, pipes and serial ports belong to the host.
  *
  * A file is written asynchronously: one buffer is on its way to the disk while the other fills. When both are
  * full the frontend waits (chardev_write() takes nothing) until the disk has caught up: memory stays bounded
@@ -14,8 +14,10 @@
 #include <string.h>
 
 #include "chardev_mux.h"
+#include "chardev_stream.h"
 #include "host.h"
 #include "log.h"
+#include "machine.h"
 #include "ui.h"
 
 static Chardev *open_chardevs;      /* every one that was opened and not closed */
@@ -67,6 +69,12 @@ void chardev_accept(Chardev *chr)
         chr->be->accept(chr);
 }
 
+void chardev_hangup(Chardev *chr)
+{
+    if (chr && chr->be->hangup)
+        chr->be->hangup(chr);
+}
+
 size_t chardev_room(Chardev *chr)
 {
     return chr->fe ? chr->fe->can_receive(chr->fe_opaque) : 0;
@@ -100,11 +108,12 @@ void chardev_flush_all(Machine *m)
 
 void chardev_list(Machine *m, void (*print)(void *opaque, const char *line), void *opaque)
 {
-    char line[192];
+    char line[256];
     for (const Chardev *c = open_chardevs; c; c = c->next) {
         if (c->m != m || !c->spec[0])
             continue;
-        snprintf(line, sizeof line, "%s: %s%s", c->label, c->spec, c->fe ? "" : " (nobody listens)");
+        snprintf(line, sizeof line, "%s: %s%s%s%s", c->label, c->spec, c->state[0] ? ", " : "", c->state,
+                 c->fe ? "" : " (nobody listens)");
         print(opaque, line);
     }
 }
@@ -256,18 +265,45 @@ static Chardev *file_open(Machine *m, const char *label, const char *spec, Error
 
 /* ---- the table ---- */
 
+/* "chardev:ID": what -chardev ...,id=ID says. */
+static Chardev *named_open(Machine *m, const char *label, const char *spec, Error *err)
+{
+    const char *id = spec + strlen("chardev:");
+    for (int i = 0; i < CFG_CHARDEVS; i++) {
+        if (m->cfg.chardev[i].id && !strcmp(m->cfg.chardev[i].id, id))
+            return chardev_open(m, label, m->cfg.chardev[i].spec, err);
+    }
+    error_set(err, "there is no -chardev with id=%.60s", id);
+    return NULL;
+}
+
 static const struct {
     const char *prefix;             /* ends in ':' when something must follow */
     Chardev *(*open)(Machine *m, const char *label, const char *spec, Error *err);
     const char *form;
 } backends[] = {
-    { "null",  null_open,         "null" },
-    { "stdio", host_chardev_open, "stdio" },
-    { "file:", file_open,         "file:NAME" },
-    { "vc:",   vc_open,           "vc:WxH" },
-    { "vc",    vc_open,           "vc" },
-    { "mon:",  mux_open,          "mon:SPEC" },
+    { "null",     null_open,         "null" },
+    { "stdio",    host_chardev_open, "stdio" },
+    { "file:",    file_open,         "file:NAME" },
+    { "vc:",      vc_open,           "vc:WxH" },
+    { "vc",       vc_open,           "vc" },
+    { "tcp:",     socket_chr_open,   "tcp:HOST:PORT[,server][,nowait][,reconnect=N]" },
+    { "telnet:",  socket_chr_open,   "telnet:HOST:PORT[,server][,nowait]" },
+    { "udp:",     udp_chr_open,      "udp:HOST:PORT[@HOST:PORT]" },
+    { "pipe:",    host_chardev_open, "pipe:NAME" },
+    { "COM",      host_chardev_open, "COMn" },
+    { "chardev:", named_open,        "chardev:ID" },
+    { "mon:",     mux_open,          "mon:SPEC" },
 };
+
+static bool is_prefix(const char *prefix, const char *spec)
+{
+    size_t n = strlen(prefix);
+    if (!strcmp(prefix, "COM"))     /* a name of Windows: upper and lower case are the same */
+        return (spec[0] | 32) == 'c' && (spec[1] | 32) == 'o' && (spec[2] | 32) == 'm' && spec[3] >= '0' &&
+               spec[3] <= '9';
+    return prefix[n - 1] == ':' ? !strncmp(spec, prefix, n) : !strcmp(spec, prefix);
+}
 
 Chardev *chardev_open(Machine *m, const char *label, const char *spec, Error *err)
 {
@@ -275,21 +311,18 @@ Chardev *chardev_open(Machine *m, const char *label, const char *spec, Error *er
     if (!strcmp(spec, "none"))
         return NULL;
     for (size_t i = 0; i < ARRAY_LEN(backends); i++) {
-        const char *prefix = backends[i].prefix;
-        size_t n = strlen(prefix);
-        bool open_ended = prefix[n - 1] == ':';
-        if (open_ended ? strncmp(spec, prefix, n) : strcmp(spec, prefix))
+        if (!is_prefix(backends[i].prefix, spec))
             continue;
         Chardev *chr = backends[i].open(m, label, spec, err);
         if (chr)
             snprintf(chr->spec, sizeof chr->spec, "%s", spec);
         return chr;
     }
-    char forms[128] = "none";
+    char forms[320] = "none";
     for (size_t i = 0; i < ARRAY_LEN(backends); i++) {
         size_t n = strlen(forms);
         snprintf(forms + n, sizeof forms - n, ", %s", backends[i].form);
     }
-    error_set(err, "'%s' is no character device of this program; there are %s", spec, forms);
+    error_set(err, "'%.100s' is no character device of this program; there are %s", spec, forms);
     return NULL;
 }

@@ -1,6 +1,7 @@
 /*
- * Character devices: bytes in and out, between a frontend (UART, monitor, debug port) and a backend (stdio,
- * file, text console, nothing). Machine lock held; callbacks come on the main thread.
+ * Character devices: bytes in and out, between a frontend (UART, monitor, debugger) and a backend (stdio,
+ * file, pipe, socket, port of the host, text console, nothing). Machine lock held; callbacks come on the main
+ * thread.
  *
  * Back-pressure goes both ways: the backend asks can_receive() before it hands over bytes and is told by
  * chardev_accept() when there is room again; chardev_write() takes what it can and calls writable() when it
@@ -34,6 +35,7 @@ typedef struct {
     void (*set_params)(Chardev *chr, u32 baud, u8 data_bits, char parity, u8 stop_bits);   /* may be NULL */
     void (*close)(Chardev *chr);                                /* frees it */
     void (*flush)(Chardev *chr);                /* all that was taken is out; may block. May be NULL */
+    void (*hangup)(Chardev *chr);               /* ends the connection with the peer, soon. May be NULL */
 } ChrBackend;
 
 struct Chardev {
@@ -43,15 +45,17 @@ struct Chardev {
     Machine *m;
     char label[32];                 /* "serial0", "monitor" */
     char spec[96];                  /* as it was asked for, cut: for `info chardev` */
+    char state[80];                 /* of its connection, for the same; "" where there is none */
     Chardev *next;                  /* chardev.c's list of all that are open */
 };
 
-/* spec: null | none | stdio | file:NAME | vc | vc:WxH | mon:SPEC ; NULL and err when unknown or it can't
- * be opened. mon:SPEC is one slot of a mux on SPEC; opened again, it is a further slot of the same mux.
- * Every backend this build has registers itself in one table in chardev.c; the host's (stdio) come through
- * host_chardev_open(). "none" gives NULL without an error text. */
+/* spec: null | none | stdio | file:NAME | vc | vc:WxH | tcp:HOST:PORT,... | telnet:... | udp:... | pipe:NAME |
+ * COMn | chardev:ID | mon:SPEC ; NULL and err when unknown or it can't be opened. mon:SPEC is one slot of a mux
+ * on SPEC; opened again, it is a further slot of the same mux. chardev:ID is what -chardev named so.
+ * Every backend this build has registers itself in one table in chardev.c; the host's (stdio, pipe, COM) come
+ * through host_chardev_open(). "none" gives NULL without an error text. */
 Chardev *chardev_open(Machine *m, const char *label, const char *spec, Error *err);
-/* by the host: stdio */
+/* by the host: stdio, pipe:NAME, COMn */
 Chardev *host_chardev_open(Machine *m, const char *label, const char *spec, Error *err);
 void chardev_close(Chardev *chr);                               /* NULL is allowed */
 void chardev_flush_all(Machine *m);                             /* blocking: before the program ends */
@@ -59,6 +63,7 @@ void chardev_flush_all(Machine *m);                             /* blocking: bef
 void chardev_attach(Chardev *chr, const ChrFrontend *fe, void *opaque);
 size_t chardev_write(Chardev *chr, const void *buf, size_t n);  /* NULL chr: swallows all */
 void chardev_accept(Chardev *chr);
+void chardev_hangup(Chardev *chr);              /* the peer is sent away; CHR_CLOSED will come */
 
 /* For backends. */
 void chardev_init(Chardev *chr, const ChrBackend *be, Machine *m, const char *label);
@@ -68,8 +73,8 @@ void chardev_tell(Chardev *chr, ChrEvent event);
 void chardev_writable(Chardev *chr);
 
 /* stdio shared by serial port and monitor (-nographic, mon:stdio): a mux with Ctrl-a c to switch, Ctrl-a x
- * to quit, Ctrl-a h for help, Ctrl-a b break, Ctrl-a s flush disks, Ctrl-a Ctrl-a the character itself.
- * Each call adds one more frontend slot. */
+ * to quit, Ctrl-a h for help, Ctrl-a b break, Ctrl-a s flush disks, Ctrl-a t time stamps, Ctrl-a Ctrl-a the
+ * character itself. Each call adds one more frontend slot. */
 Chardev *chardev_mux_slot(Chardev *mux, const char *label);
 bool chardev_focused(const Chardev *chr);       /* false: a slot of a mux whose keys go to another slot */
 

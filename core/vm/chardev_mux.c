@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "blk.h"
+#include "host.h"
 #include "machine.h"
 
 enum { ESCAPE = 0x01, SLOT_BUF = 1024 };
@@ -29,17 +30,51 @@ typedef struct MuxSlot {
 struct Mux {
     Machine *m;
     Chardev *under;
-    char spec[80];                  /* of what is under it */
+    char spec[256];                 /* of what is under it */
     MuxSlot *slots, *focus;
     bool escaped;                   /* the last byte was Ctrl-a */
+    bool stamps, line_start;        /* Ctrl-a t: each line of output begins with the time since then */
+    u64 stamps_ns;
+    char stamp[24];
+    size_t stamp_len, stamp_sent;
     Mux *next;
 };
 
 static Mux *muxes;
 
+/* The stamp of the line that begins goes out first; false: it could not yet, whole. */
+static bool put_stamp(Mux *mux)
+{
+    if (mux->line_start) {
+        u64 ms = (host_now_ns() - mux->stamps_ns) / 1000000, s = ms / 1000;
+        int n = snprintf(mux->stamp, sizeof mux->stamp, "[%02u:%02u:%02u.%03u] ", (unsigned)(s / 3600 % 1000),
+                         (unsigned)(s / 60 % 60), (unsigned)(s % 60), (unsigned)(ms % 1000));
+        mux->stamp_len = (size_t)n;
+        mux->stamp_sent = 0;
+        mux->line_start = false;
+    }
+    if (mux->stamp_sent < mux->stamp_len)
+        mux->stamp_sent += chardev_write(mux->under, mux->stamp + mux->stamp_sent,
+                                         mux->stamp_len - mux->stamp_sent);
+    return mux->stamp_sent == mux->stamp_len;
+}
+
 static size_t slot_write(Chardev *chr, const u8 *buf, size_t n)
 {
-    return chardev_write(CONTAINER_OF(chr, MuxSlot, chr)->mux->under, buf, n);
+    Mux *mux = CONTAINER_OF(chr, MuxSlot, chr)->mux;
+    size_t done = 0;
+    if (!mux->stamps)
+        return chardev_write(mux->under, buf, n);
+    while (done < n && put_stamp(mux)) {
+        const u8 *end = memchr(buf + done, '\n', n - done);
+        size_t line = end ? (size_t)(end - buf) + 1 - done : n - done;
+        size_t taken = chardev_write(mux->under, buf + done, line);
+        done += taken;
+        if (taken < line)
+            break;
+        mux->line_start = end != NULL;
+    }
+    return done;
 }
 
 static void slot_drain(MuxSlot *s)
@@ -73,6 +108,13 @@ static void slot_set_break(Chardev *chr, bool on)
         under->be->set_break(under, on);
 }
 
+static void slot_set_params(Chardev *chr, u32 baud, u8 data_bits, char parity, u8 stop_bits)
+{
+    Chardev *under = CONTAINER_OF(chr, MuxSlot, chr)->mux->under;
+    if (under->be->set_params)
+        under->be->set_params(under, baud, data_bits, parity, stop_bits);
+}
+
 static void slot_close(Chardev *chr)
 {
     MuxSlot *s = CONTAINER_OF(chr, MuxSlot, chr);
@@ -100,7 +142,7 @@ static void slot_close(Chardev *chr)
 
 static const ChrBackend slot_backend = {
     .name = "mux", .write = slot_write, .accept = slot_accept, .set_break = slot_set_break,
-    .close = slot_close,
+    .set_params = slot_set_params, .close = slot_close,
 };
 
 static void set_focus(Mux *mux, MuxSlot *s)
@@ -120,6 +162,7 @@ static void help(Mux *mux)
         "Ctrl-a x  quit\r\n"
         "Ctrl-a s  write everything to the disks\r\n"
         "Ctrl-a b  send a break\r\n"
+        "Ctrl-a t  time stamps before lines, on and off\r\n"
         "Ctrl-a c  switch between the monitor and the guest\r\n"
         "Ctrl-a Ctrl-a  send Ctrl-a\r\n";
     chardev_write(mux->under, text, sizeof text - 1);
@@ -147,6 +190,10 @@ static void command(Mux *mux, u8 byte)
         break;
     case 'b': case 'B':
         chardev_tell(&mux->focus->chr, CHR_BREAK);
+        break;
+    case 't': case 'T':
+        mux->stamps = mux->line_start = !mux->stamps;
+        mux->stamps_ns = host_now_ns();
         break;
     case 'h': case 'H': case '?':
         help(mux);
@@ -205,7 +252,7 @@ static Chardev *add_slot(Mux *mux, const char *label)
     if (!s)
         return NULL;
     chardev_init(&s->chr, &slot_backend, mux->m, label);
-    snprintf(s->chr.spec, sizeof s->chr.spec, "mon:%s", mux->spec);
+    snprintf(s->chr.spec, sizeof s->chr.spec, "mon:%.80s", mux->spec);
     s->mux = mux;
     MuxSlot **p = &mux->slots;
     while (*p)

@@ -7,7 +7,10 @@
 #include "error.h"
 #include "types.h"
 
-enum { CFG_DRIVES = 16, CFG_SERIALS = 4, CFG_PARALLELS = 3, CFG_DEVICES = 32, CFG_NETS = 32 };
+enum {
+    CFG_DRIVES = 16, CFG_SERIALS = 4, CFG_PARALLELS = 3, CFG_DEVICES = 32, CFG_NETS = 32, CFG_CHARDEVS = 16,
+    CFG_MONITORS = 8,
+};
 
 typedef enum { IF_IDE, IF_FLOPPY, IF_NONE } DriveIf;
 
@@ -51,6 +54,9 @@ typedef struct {
     char *parallel[CFG_PARALLELS];
     char *monitor;              /* NULL: "vc" with a window */
     char *debugcon;             /* -debugcon spec for port E9h, NULL: none */
+    struct { char *id, *spec; } chardev[CFG_CHARDEVS];          /* -chardev, as a spec of chardev.h */
+    struct { char *spec; bool control, pretty; } mon[CFG_MONITORS];     /* -mon, -qmp: further monitors */
+    char *gdb;                  /* -gdb, -s: where a debugger may come in, NULL: nowhere */
     struct { bool used; char *spec; } device[CFG_DEVICES];     /* -device: driver,key=value,... */
     NetConfig net[CFG_NETS];    /* in the order of the command line */
     bool rtc_local;             /* -localtime, -rtc base=localtime */
@@ -75,5 +81,6 @@ void config_default(Config *cfg);
 void config_free(Config *cfg);
 void config_copy(Config *to, const Config *from);
 bool config_has_boot_medium(const Config *cfg);     /* false: nothing was named to boot from */
+bool config_uses_stdio(const Config *cfg);          /* a port or monitor is on standard input and output */
 
 #endif

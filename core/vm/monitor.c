@@ -350,7 +350,12 @@ static void mon_writable(void *opaque)
 static void mon_event(void *opaque, ChrEvent event)
 {
     Monitor *mon = opaque;
-    if (event == CHR_FOCUS || event == CHR_OPENED) {
+    if (event == CHR_OPENED) {          /* a new peer: what the last one typed or did not read is gone */
+        mon->out_len = mon->out_sent = 0;
+        mon->out_lost = mon->greeted = false;
+        edit_restart(&mon->edit);
+    }
+    if ((event == CHR_FOCUS || event == CHR_OPENED) && chardev_focused(mon->chr)) {
         monitor_puts(mon, "\n");
         greet(mon);
     }

@@ -301,6 +301,13 @@ static void control_key(Monitor *mon, u8 c)
     }
 }
 
+void edit_restart(LineEdit *e)
+{
+    e->len = e->cursor = e->escape = 0;
+    e->browse = e->histories;
+    e->too_long = e->last_cr = false;
+}
+
 void edit_byte(Monitor *mon, u8 byte)
 {
     LineEdit *e = &mon->edit;

@@ -29,6 +29,7 @@ typedef struct {
 
 void edit_byte(Monitor *mon, u8 byte);
 void edit_show(Monitor *mon);       /* prompt and line, anew */
+void edit_restart(LineEdit *e);     /* what was typed is gone; the history stays */
 void edit_free(LineEdit *e);
 
 /* ---- monitor ---- */

@@ -127,11 +127,20 @@ static const Option options[] = {
     {"name", "NAME", GROUP_DISPLAY, set_text, FIELD(name), 0, "the machine's name, for the window's title"},
 
     {"serial", "PORT", GROUP_PORTS, apply_serial, 0, 0,
-     "up to 4 times: stdio, vc, file:NAME, null, none, mon:stdio"},
+     "up to 4 times: stdio, vc, file:NAME, null, none, mon:stdio, tcp:HOST:PORT[,server][,nowait], telnet:..., "
+     "udp:HOST:PORT[@HOST:PORT], pipe:NAME, COM1, chardev:ID"},
     {"parallel", "PORT", GROUP_PORTS, apply_parallel, 0, 0, "up to 3 times, as -serial"},
     {"monitor", "PORT", GROUP_PORTS, apply_monitor, 0, 0, "where the monitor is, as -serial (default vc)"},
     {"debugcon", "PORT", GROUP_PORTS, set_text, FIELD(debugcon), 0,
      "what the guest writes to I/O port E9h, as -serial"},
+    {"chardev", "KIND,id=ID,...", GROUP_PORTS, apply_chardev, 0, 0,
+     "socket,host=H,port=P[,server=on][,wait=off][,telnet=on][,reconnect=N]; udp,host=H,port=P; file,path=F; "
+     "pipe,path=F; serial,path=COM1; stdio; vc; null; with mux=on it can be shared"},
+    {"mon", "chardev=ID", GROUP_PORTS, apply_mon, 0, 0, "a further monitor; mode=control: for programs (QMP)"},
+    {"qmp", "PORT", GROUP_PORTS, apply_qmp, 0, false, "a monitor for programs, as -serial"},
+    {"qmp-pretty", "PORT", GROUP_PORTS, apply_qmp, 0, true, "the same, with line breaks"},
+    {"gdb", "PORT", GROUP_PORTS, apply_gdb, 0, 0, "a debugger may come in there, as in tcp::1234"},
+    {"s", NULL, GROUP_PORTS, apply_gdb, 0, 0, "as -gdb tcp::1234"},
 
     {"S", NULL, GROUP_RUN, set_flag, FIELD(start_stopped), true, "start paused; the monitor's cont goes on"},
     {"no-reboot", NULL, GROUP_RUN, set_flag, FIELD(no_reboot), true, "end instead of rebooting"},
@@ -170,10 +179,7 @@ static const Option options[] = {
     {"hdachs", "C,H,S", GROUP_NOTE, no_effect, 0, 0, "the disk's geometry follows from its size"},
     {"mtdblock sd pflash", "FILE", GROUP_NOTE, no_effect, 0, 0, "a PC has no such device"},
     {"pci isa", NULL, GROUP_NOTE, no_effect, 0, 0, "-M pc and -M isapc choose the board"},
-    {"gdb", "PORT", GROUP_NOTE, no_effect, 0, 0, "the debugger's server is not in this build"},
-    {"s", NULL, GROUP_NOTE, no_effect, 0, 0, "the debugger's server is not in this build"},
-    {"qmp qmp-pretty mon chardev", "X", GROUP_NOTE, no_effect, 0, 0,
-     "not in this build: use -serial and -monitor"},
+    {"p", "PORT", GROUP_NOTE, no_effect, 0, 0, "-gdb tcp::PORT says where a debugger may come in"},
     {"loadvm incoming", "NAME", GROUP_NOTE, apply_loadvm, 0, 0, "saved machine states are not in this build"},
     {"daemonize", NULL, GROUP_NOTE, no_effect, 0, 0, "a window needs no terminal; start /b does the rest"},
     {"no-hpet", NULL, GROUP_NOTE, no_effect, 0, 0, "the board has no HPET"},

@@ -4,6 +4,7 @@
  *   options.c          the table of options, the loop over argv, -h
  *   options_machine.c  options about the machine: memory, CPU, clock, boot order, display, ports
  *   options_drive.c    disks, and -device
+ *   options_chardev.c  -chardev, -mon, -qmp, -gdb
  *   options_config.c   the Config itself and "driver,key=value" lists
  */
 #ifndef VM_OPTIONS_H
@@ -21,7 +22,7 @@ typedef struct {
     bool no_defaults;  /* -nodefaults */
     bool snapshot;     /* -snapshot */
     bool monitor_set, serial_set, parallel_set, display_set;
-    int serials, parallels, devices, nets, drives, firmware_dirs;
+    int serials, parallels, devices, nets, drives, firmware_dirs, chardevs, monitors;
 } Parse;
 
 typedef enum {
@@ -70,6 +71,9 @@ ApplyFn apply_machine, apply_cpu, apply_accel, apply_smp, apply_memory, apply_bo
     apply_serial, apply_parallel, apply_monitor, apply_log, apply_net, apply_loadvm;
 bool add_net(Parse *p, NetOption option, const char *spec); /* for apply_device, too */
 bool machine_finish(Parse *p); /* defaults that depend on other options */
+
+/* options_chardev.c */
+ApplyFn apply_chardev, apply_mon, apply_qmp, apply_gdb;
 
 /* options_drive.c */
 ApplyFn apply_image, apply_drive, apply_snapshot, apply_device, apply_nodefaults;

@@ -118,7 +118,7 @@ static void each_text(Config *cfg, void (*visit)(char **text))
 {
     char **single[] = {
         &cfg->cpu_model, &cfg->name,     &cfg->kernel,  &cfg->initrd, &cfg->append,   &cfg->bios,
-        &cfg->monitor,   &cfg->debugcon, &cfg->pidfile, &cfg->keymap, &cfg->log_file,
+        &cfg->monitor,   &cfg->debugcon, &cfg->pidfile, &cfg->keymap, &cfg->log_file, &cfg->gdb,
     };
     for (size_t i = 0; i < ARRAY_LEN(single); i++)
         visit(single[i]);
@@ -137,6 +137,12 @@ static void each_text(Config *cfg, void (*visit)(char **text))
         visit(&cfg->device[i].spec);
     for (int i = 0; i < CFG_NETS; i++)
         visit(&cfg->net[i].spec);
+    for (int i = 0; i < CFG_CHARDEVS; i++) {
+        visit(&cfg->chardev[i].id);
+        visit(&cfg->chardev[i].spec);
+    }
+    for (int i = 0; i < CFG_MONITORS; i++)
+        visit(&cfg->mon[i].spec);
 }
 
 static void free_text(char **text)

@@ -436,25 +436,19 @@ static const char *shared_port(const Config *cfg)
     return NULL;
 }
 
-static bool uses_stdio(const Config *cfg)
-{
-    bool used = cfg->debugcon && !strcmp(cfg->debugcon, "stdio");
-    for (int i = 0; i < CFG_SERIALS; i++)
-        used |= cfg->serial[i] && !strcmp(cfg->serial[i], "stdio");
-    return used;
-}
-
 /* -nographic: the serial port and the monitor share the terminal. A -serial stdio beside it means the same.
  */
 static void nographic_ports(Parse *p)
 {
     Config *cfg = p->cfg;
-    if (!p->serial_set)
+    if (!p->serial_set && config_uses_stdio(cfg))
+        text_set(&cfg->serial[0], "null");
+    else if (!p->serial_set)
         text_set(&cfg->serial[0], p->monitor_set ? "stdio" : "mon:stdio");
     else if (!p->monitor_set && cfg->serial[0] && !strcmp(cfg->serial[0], "stdio"))
         text_set(&cfg->serial[0], "mon:stdio");
     if (!p->monitor_set && !shared_port(cfg))
-        text_set(&cfg->monitor, uses_stdio(cfg) ? "none" : "stdio");
+        text_set(&cfg->monitor, config_uses_stdio(cfg) ? "none" : "stdio");
 }
 
 static void drop_none(char **spec)
