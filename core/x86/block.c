@@ -265,12 +265,10 @@ void blocks_link(Cpu *cpu, Exit *e, Block *to)
             return;
         remove_incoming(e);
     }
-    if (e->page_imm)
-        store32(e->page_imm, -(to->page + 1));
     e->to = to;
     e->next_incoming = to->incoming;
     to->incoming = e;
-    patch32(e->patch, to->code);
+    patch32(e->patch, to->entry[e->entry]);
     cpu->stat[STAT_LINKS]++;
 }
 
@@ -316,7 +314,7 @@ static void kill_block(Cpu *cpu, Block *b)
             unlink_exit(&b->exits[i]);
         }
     JumpCacheEntry *j = &bc->jump_cache[b->eip & (JUMP_CACHE_SIZE - 1)];
-    if (j->code == b->code)
+    if (j->block == b)
         *j = (JumpCacheEntry){ 0 };
     remove_from_page(cpu, b, b->page);
     if (b->page2 != MEM_NO_PAGE && b->page2 != b->page)
@@ -340,10 +338,4 @@ bool blocks_written(Cpu *cpu, u32 page, u32 offset, u32 bytes)
         }
     }
     return any;
-}
-
-void blocks_mapping_changed(Cpu *cpu)
-{
-    (void)cpu; /* every jump between pages and every jump cache entry is checked against exec[] when it is
-                  taken */
 }

@@ -7,6 +7,12 @@
  * code; both are dropped whole when full.
  *
  * The jump cache is what translated code itself looks into at indirect jumps: indexed by the low bits of EIP.
+ *
+ * A block has three entries, and who jumps to it takes the one that checks what must be checked on that way:
+ *   ENTRY_PAGE    from another page, by an indirect jump or a return: is this page still mapped here? then
+ *   ENTRY_POLL    from behind in the same page, and by calls: attention, depth of nested calls; then
+ *   ENTRY_PLAIN   everything else
+ * So the jumps themselves are single host jumps. A failed check goes to the dispatcher.
  */
 #ifndef X86_BLOCK_H
 #define X86_BLOCK_H
@@ -22,14 +28,14 @@ enum {
     JUMP_CACHE_SIZE = 1 << 14,
     JUMP_CACHE_ENTRY_SHIFT = 5,
 };
+enum { ENTRY_PLAIN, ENTRY_POLL, ENTRY_PAGE, ENTRY_COUNT };
 
 /* A direct jump out of a block. Not linked: `patch` leads to the stub. */
 typedef struct Exit {
     u32 eip;
-    u32 pad;
+    u32 entry;                          /* ENTRY_* of the target that it may jump to */
     u8 *patch;                          /* rel32 of the jump */
     u8 *stub;
-    u8 *page_imm;                       /* jumps between pages: -(arena page + 1) that the check adds */
     struct Block *from, *to;
     struct Exit *next_incoming;
 } Exit;
@@ -45,19 +51,21 @@ struct Block {
     bool dead;
     bool unlinked;                      /* never chained to: single step, or runs once */
     bool once;                          /* code from outside memory: not in any table */
-    u8 *code;
+    u8 *code;                           /* first byte; the entries lie behind it */
+    u8 *entry[ENTRY_COUNT];
     u32 code_bytes, insn_count;
     Block *hash_next, *page_next, *page2_next;
     Exit *exits, *incoming;
     FaultEntry *faults;
 };
 
-/* Read by translated code. key: context << 32 | eip, 0: empty; page: arena page + 1, as in TlbSet.exec. */
+/* Translated code reads key (context << 32 | eip, 0: empty) and code; page: arena page + 1, as in
+ * TlbSet.exec. */
 typedef struct {
     u64 key;
+    u8 *code;                           /* ENTRY_PAGE */
+    const Block *block;
     u32 linear_page, page;
-    u8 *code;
-    u64 pad;
 } JumpCacheEntry;
 
 enum {
@@ -69,7 +77,7 @@ enum {
 /* Thunks: the code between translated code and C, made once by thunk.c. */
 typedef struct {
     void (HELPER *enter)(Cpu *cpu, const u8 *code);
-    u8 *helper, *prepare, *commit, *link, *exit, *host_fault;
+    u8 *helper, *prepare, *commit, *link, *exit, *jump, *host_fault;
 } Thunks;
 
 typedef struct { u32 mode, cs_base, cs_limit; u32 next; } Context;

@@ -117,6 +117,11 @@ static inline void emit_here32(Code *c, u8 *at) { patch32(at, c->p); }
 void emit_here8(Code *c, u8 *at);
 static inline void emit_jmp_to(Code *c, const u8 *to) { patch32(emit_jmp(c), to); }
 static inline void emit_jcc_to(Code *c, unsigned cc, const u8 *to) { patch32(emit_jcc(c, cc), to); }
+static inline void emit_jcc8_to(Code *c, unsigned cc, const u8 *to)     /* backwards */
+{
+    emit8(c, OP_JCC8 | cc);
+    emit8(c, (u32)(to - (c->p + 1)));
+}
 static inline void emit_call_to(Code *c, const u8 *to)
 {
     emit8(c, 0xe8);

@@ -131,6 +131,7 @@ void x86_init_state(Cpu *cpu)
 void cpu_attention(Cpu *cpu, u32 bits)
 {
     __atomic_fetch_or(&cpu->attention, bits, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&cpu->poll_limit, ~0ull, __ATOMIC_SEQ_CST);
 }
 
 static void set_intr(void *opaque, int n, bool level)

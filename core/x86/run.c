@@ -6,7 +6,8 @@
  * and enter it.
  *
  * x86_raise() comes back here by longjmp from any depth: translated code keeps nothing on the stack that
- * would be missed.
+ * would be missed. What it has there are the return addresses of guest calls that are host calls; going back
+ * to the dispatcher forgets them, and the guest's returns then take their way by the jump cache.
  */
 #include "run.h"
 
@@ -75,6 +76,8 @@ void HELPER run_host_fault(Cpu *cpu)
 
 /* ---- the dispatcher ---- */
 
+enum { CALL_STACK_BYTES = 96 << 10 };
+
 static bool cached(const Cpu *cpu, const JumpCacheEntry *j, u32 context, u32 eip)
 {
     return j->key == ((u64)context << 32 | eip) && cpu->tlb->exec[j->linear_page] == j->page;
@@ -88,7 +91,7 @@ const u8 *HELPER run_next(Cpu *cpu)
     if (!cached(cpu, j, blocks_context(cpu), cpu->s.eip))
         return NULL;
     cpu->stat[STAT_EXIT_OTHER]++;
-    return j->code;
+    return j->block->entry[ENTRY_PLAIN];
 }
 
 /* The block for the CPU as it stands. Raises #GP beyond the limit, #PF. */
@@ -122,11 +125,11 @@ static Block *find_block(Cpu *cpu, u32 context)
         b = translate(cpu, page - 1, context);
     if (!b->unlinked && b->page2 == MEM_NO_PAGE) /* a miss in the second page comes back here */
         bc->jump_cache[eip & (JUMP_CACHE_SIZE - 1)] = (JumpCacheEntry){
-            (u64)context << 32 | eip, linear >> PAGE_SHIFT, b->page + 1, b->code, 0 };
+            (u64)context << 32 | eip, b->entry[ENTRY_PAGE], b, linear >> PAGE_SHIFT, b->page + 1 };
     return b;
 }
 
-static void enter(Cpu *cpu, const u8 *code)
+static void enter(Cpu *cpu, const Block *b)
 {
     if (log_on(LOG_EXEC)) {
         const u32 *r = cpu->s.gpr;
@@ -134,7 +137,7 @@ static void enter(Cpu *cpu, const u8 *code)
                  r[EAX], r[ECX], r[EDX], r[EBX], r[ESP], r[EBP], r[ESI], r[EDI], cpu->s.eflags);
     }
     cpu->scratch[SCRATCH_LINK] = 0;
-    cpu->blocks->thunk.enter(cpu, code);
+    cpu->blocks->thunk.enter(cpu, b->entry[ENTRY_PLAIN]);
 }
 
 /* One turn: false ends cpu_run(). link: the unlinked jump that led here, or NULL. */
@@ -146,7 +149,10 @@ static bool turn(Cpu *cpu, CpuExit *why)
         x86_deliver_fault(cpu);
         return true;
     }
-    if (__atomic_load_n(&cpu->attention, __ATOMIC_RELAXED)) {
+    /* In this order: who raises attention sets its bit before the limit. */
+    if (__atomic_load_n(&cpu->poll_limit, __ATOMIC_RELAXED) != cpu->stack_limit)
+        __atomic_store_n(&cpu->poll_limit, cpu->stack_limit, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&cpu->attention, __ATOMIC_SEQ_CST)) {
         cpu->stat[STAT_SERVICES]++;
         cpu->scratch[SCRATCH_LINK] = 0;
         if (!x86_service(cpu, why))
@@ -158,7 +164,7 @@ static bool turn(Cpu *cpu, CpuExit *why)
     u32 context = blocks_context(cpu);
     if (cpu->mode & MODE_STEP) {
         bool tf = cpu->s.eflags & FLAG_TF;
-        enter(cpu, find_block(cpu, context)->code);
+        enter(cpu, find_block(cpu, context));
         x86_stepped(cpu, tf);
         return true;
     }
@@ -166,7 +172,7 @@ static bool turn(Cpu *cpu, CpuExit *why)
     const JumpCacheEntry *j = &bc->jump_cache[cpu->s.eip & (JUMP_CACHE_SIZE - 1)];
     if (!link && cached(cpu, j, context, cpu->s.eip)) {
         cpu->stat[STAT_EXIT_OTHER]++;
-        enter(cpu, j->code);
+        enter(cpu, j->block);
         return true;
     }
     Block *b = find_block(cpu, context);
@@ -174,7 +180,7 @@ static bool turn(Cpu *cpu, CpuExit *why)
         cpu->stat[STAT_EXIT_LINK]++;
         blocks_link(cpu, link, b);
     }
-    enter(cpu, b->code);
+    enter(cpu, b);
     return true;
 }
 
@@ -183,6 +189,7 @@ CpuExit cpu_run(Cpu *cpu)
     FxImage host;
     volatile CpuExit why = CPU_EXIT_STOP;
     fpu_load(cpu, &host);
+    cpu->stack_limit = (u64)(uintptr_t)__builtin_frame_address(0) - CALL_STACK_BYTES;
     cpu->scratch[SCRATCH_LINK] = 0;
     if (__builtin_setjmp(cpu->leave))
         cpu->scratch[SCRATCH_LINK] = 0;

@@ -7,6 +7,7 @@
  *   commit      s.eip is where to go on if code died; else returns
  *   link        r10 Exit: a direct jump that isn't linked
  *   exit        s.eip is set
+ *   jump        r10 EIP: an indirect jump by the jump cache; got here by a return that was predicted wrong
  *   host_fault  the host's fault handler goes on here; s.eip is set, block cache knows the vector
  *
  * Where the host's C convention doesn't keep xmm8-15 (everywhere but on Windows) they travel through s.fx,
@@ -16,7 +17,7 @@
 #include "translate.h"
 
 static const u8 saved[] = { RBX, RBP, RSI, RDI, R12, R13, R14, R15 };
-enum { FRAME = 40 }; /* shadow space and alignment: rsp is 16-byte aligned at calls out of translated code */
+enum { FRAME = 40 }; /* shadow space, and at cpu_run()'s call alignment */
 
 static void xmm_through_memory(Code *c, bool store)
 {
@@ -73,13 +74,17 @@ static void adjust_rsp(Code *c, int by)
     emit8(c, (u32)(by < 0 ? -by : by));
 }
 
-static void call_c(Code *c, const void *function)
+/* Calls the function in r11 with the Cpu and what rdx and r8 hold. The guest's calls are on the stack, so its
+ * alignment varies. */
+static void call_c(Code *c)
 {
-    adjust_rsp(c, -FRAME);
+    emit_mov64(c, RBX, RSP);
+    emit_reg(c, 0, REX_W, 0x83, 4, RSP);                /* and rsp, -16 */
+    emit8(c, 0xf0);
+    adjust_rsp(c, -32);
     emit_lea64(c, RCX, mem_base(R15, -CPU_BIAS));
-    emit_mov_imm64(c, RAX, (u64)(uintptr_t)function);
-    emit_reg(c, 0, 0, 0xff, 2, RAX);
-    adjust_rsp(c, FRAME);
+    emit_reg(c, 0, 0, 0xff, 2, R11);
+    emit_mov64(c, RSP, RBX);
 }
 
 /* The state is complete: back to C. */
@@ -97,7 +102,26 @@ static u8 *make_leave(Code *c)
     return at;
 }
 
-static void make_enter(Code *c, BlockCache *bc)
+/* Jump cache entry of r10 to r9, keeping the flags; on a miss they are still parked. */
+static u8 *look_up(Code *c)
+{
+    park_flags(c);
+    emit_look_up(c);
+    u8 *miss = emit_jcc(c, CC_NE);
+    unpark_flags(c);
+    return miss;
+}
+
+static void leave_to_r10(Code *c, const u8 *leave)
+{
+    unpark_flags(c);
+    emit_store32(c, CPU_FIELD(s.eip), R10);
+    spill(c);
+    xmm_through_memory(c, true);
+    emit_jmp_to(c, leave);
+}
+
+static void make_enter(Code *c, BlockCache *bc, const u8 *leave)
 {
     bc->thunk.enter = (void (HELPER *)(Cpu *, const u8 *))(uintptr_t)c->p;
     for (unsigned i = 0; i < ARRAY_LEN(saved); i++) {
@@ -112,7 +136,19 @@ static void make_enter(Code *c, BlockCache *bc)
     emit_mov64(c, R11, RDX);
     xmm_through_memory(c, false);
     reload(c);
-    emit_reg(c, 0, 0, 0xff, 4, R11);
+    emit_reg(c, 0, 0, 0xff, 2, R11);                    /* call r11 */
+    /* Here the guest returns from what it called before it was entered; the bottom stays on the stack. */
+    const u8 *bottom = c->p;
+    u8 *miss = look_up(c);
+    emit_mem(c, 0, 0, 0xff, 2, mem_base(R9, offsetof(JumpCacheEntry, code)));
+    emit_jmp_to(c, bottom);
+    emit_here32(c, miss);
+    leave_to_r10(c, leave);
+    bc->thunk.jump = c->p;
+    miss = look_up(c);
+    emit_mem(c, 0, 0, 0xff, 4, mem_base(R9, offsetof(JumpCacheEntry, code)));
+    emit_here32(c, miss);
+    leave_to_r10(c, leave);
 }
 
 static void make_helper(Code *c, BlockCache *bc, const u8 *leave)
@@ -120,12 +156,9 @@ static void make_helper(Code *c, BlockCache *bc, const u8 *leave)
     bc->thunk.helper = c->p;
     spill(c);
     xmm_through_memory(c, true);
-    adjust_rsp(c, -FRAME);
-    emit_lea64(c, RCX, mem_base(R15, -CPU_BIAS));
     emit_mov32(c, RDX, R8);
     emit_mov32(c, R8, R10);
-    emit_reg(c, 0, 0, 0xff, 2, R11);
-    adjust_rsp(c, FRAME);
+    call_c(c);
     emit_reg(c, 0, 0, 0x85, RAX, RAX);
     u8 *left = emit_jcc(c, CC_NE);
     xmm_through_memory(c, false);
@@ -133,12 +166,11 @@ static void make_helper(Code *c, BlockCache *bc, const u8 *leave)
     emit8(c, 0xc3);
 
     emit_here32(c, left);               /* on to another block, if that is soon found */
-    emit_load64(c, RSP, CPU_FIELD(host_rsp));
-    adjust_rsp(c, -8);
-    call_c(c, (const void *)(uintptr_t)run_next);
-    adjust_rsp(c, 8);
+    emit_mov_imm64(c, R11, (u64)(uintptr_t)run_next);
+    call_c(c);
     emit_reg(c, 0, REX_W, 0x85, RAX, RAX);
     emit_jcc_to(c, CC_E, leave);
+    adjust_rsp(c, 8);                   /* the block that called: it is left */
     emit_mov64(c, R11, RAX);
     emit_load64(c, R14, CPU_FIELD(tlb));
     xmm_through_memory(c, false);
@@ -154,7 +186,8 @@ static void make_access(Code *c, BlockCache *bc, const u8 *leave)
     xmm_through_memory(c, true);
     emit_mov32(c, RDX, R8);
     emit_mov32(c, R8, R9);
-    call_c(c, (const void *)(uintptr_t)run_prepare);
+    emit_mov_imm64(c, R11, (u64)(uintptr_t)run_prepare);
+    call_c(c);
     emit_mov64(c, R9, RAX);
     xmm_through_memory(c, false);
     reload(c);
@@ -165,7 +198,8 @@ static void make_access(Code *c, BlockCache *bc, const u8 *leave)
     emit_store64(c, CPU_FIELD(scratch[SCRATCH_R10]), R10);
     spill(c);
     xmm_through_memory(c, true);
-    call_c(c, (const void *)(uintptr_t)run_commit);
+    emit_mov_imm64(c, R11, (u64)(uintptr_t)run_commit);
+    call_c(c);
     emit_reg(c, 0, 0, 0x85, RAX, RAX);
     emit_jcc_to(c, CC_NE, leave);
     xmm_through_memory(c, false);
@@ -192,8 +226,8 @@ static void make_exits(Code *c, BlockCache *bc, const u8 *leave)
     bc->thunk.host_fault = c->p;
     spill(c);
     xmm_through_memory(c, true);
-    adjust_rsp(c, -8);                  /* got here by a jump, not by a call: keep the alignment */
-    call_c(c, (const void *)(uintptr_t)run_host_fault);
+    emit_mov_imm64(c, R11, (u64)(uintptr_t)run_host_fault);
+    call_c(c);
     emit_jmp_to(c, leave);
 }
 
@@ -202,7 +236,7 @@ void thunks_make(Cpu *cpu)
     BlockCache *bc = cpu->blocks;
     Code c = { bc->code_next };
     const u8 *leave = make_leave(&c);
-    make_enter(&c, bc);
+    make_enter(&c, bc, leave);
     make_helper(&c, bc, leave);
     make_access(&c, bc, leave);
     make_exits(&c, bc, leave);

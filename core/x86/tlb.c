@@ -133,7 +133,6 @@ void tlb_flush(Cpu *cpu, bool global_too)
             __builtin_memset(fill->large[u], 0, sizeof(fill->large[u]));
     }
     forget_code_pages(cpu);
-    blocks_mapping_changed(cpu);
 }
 
 void tlb_flush_page(Cpu *cpu, u32 linear)
@@ -152,7 +151,6 @@ void tlb_flush_page(Cpu *cpu, u32 linear)
         clear_entry(cpu, cpu->tlb_set[1], vpn);
     }
     forget_code_pages(cpu);
-    blocks_mapping_changed(cpu);
 }
 
 void tlb_protect_code(Cpu *cpu, u32 arena_page)

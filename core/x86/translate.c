@@ -29,76 +29,68 @@ static bool linkable(const Tr *t, u32 eip)
     return !t->b->unlinked && eip <= t->cs_limit && t->exit_count < BLOCK_MAX_EXITS;
 }
 
-static ExitGlue *new_exit(Tr *t, u32 eip, u8 *patch)
+static void new_exit(Tr *t, const Insn *n, u32 eip, u8 *patch)
 {
-    ExitGlue *g = &t->glue[t->exit_count];
-    *g = (ExitGlue){ 0 };
-    t->exit[t->exit_count++] = (Exit){ .eip = eip, .patch = patch };
-    return g;
+    u32 entry = !same_page(t, eip) ? ENTRY_PAGE : eip <= n->eip ? ENTRY_POLL : ENTRY_PLAIN;
+    t->exit[t->exit_count++] = (Exit){ .eip = eip, .entry = entry, .patch = patch };
 }
 
-/* Flags stay: the poll and the page check use jrcxz, with ECX parked in r9. */
 void emit_exit(Tr *t, const Insn *n, u32 eip)
 {
-    Code *c = &t->c;
-    if (!linkable(t, eip)) {
+    if (linkable(t, eip))
+        new_exit(t, n, eip, emit_jmp(&t->c));
+    else
         leave_unlinked(t, eip);
-        return;
-    }
-    bool poll = eip <= n->eip, cross = !same_page(t, eip);
-    u8 *unpolled = NULL, *mismatch = NULL, *page_imm = NULL, *ok;
-    if (poll || cross)
-        emit_mov64(c, R9, RCX);
-    if (poll) {
-        emit_load32(c, RCX, CPU_FIELD(attention));
-        ok = emit_short(c, OP_JRCXZ);
-        emit_mov64(c, RCX, R9);
-        unpolled = emit_jmp(c);
-        emit_here8(c, ok);
-    }
-    if (cross) {
-        u32 page = (t->cs_base + eip) >> PAGE_SHIFT;
-        emit_load32(c, RCX, mem_base(R14, (s32)(offsetof(TlbSet, exec) + 4 * page)));
-        emit_lea32(c, RCX, mem_base(RCX, 0x7fffffff));
-        page_imm = c->p - 4;
-        ok = emit_short(c, OP_JRCXZ);
-        emit_mov64(c, RCX, R9);
-        mismatch = emit_jmp(c);
-        emit_here8(c, ok);
-    }
-    if (poll || cross)
-        emit_mov64(c, RCX, R9);
-    ExitGlue *g = new_exit(t, eip, emit_jmp(c));
-    t->exit[t->exit_count - 1].page_imm = page_imm;
-    g->unpolled = unpolled;
-    g->mismatch = mismatch;
 }
 
 void emit_jcc_exit(Tr *t, const Insn *n, unsigned cc, u32 eip)
 {
     Code *c = &t->c;
-    if (linkable(t, eip) && eip > n->eip && same_page(t, eip)) {
-        new_exit(t, eip, emit_jcc(c, cc));
+    if (linkable(t, eip)) {
+        new_exit(t, n, eip, emit_jcc(c, cc));
         return;
     }
-    if (eip <= n->eip) {                            /* likely a loop: the taken way runs straight on */
-        u8 *over = emit_short(c, OP_JCC8 | (cc ^ 1));
-        emit_exit(t, n, eip);
-        emit_here8(c, over);
-        return;
-    }
-    assert(t->side_count < BLOCK_MAX_EXITS);
-    t->side[t->side_count].at = emit_jcc(c, cc);
-    t->side[t->side_count].n = n;
-    t->side[t->side_count++].eip = eip;
+    u8 *over = emit_jcc(c, cc ^ 1);
+    leave_unlinked(t, eip);
+    emit_here32(c, over);
 }
 
-static void emit_side_exits(Tr *t)
+/*
+ * A guest call is a host call, and the guest's RET a host RET with its target in r10: the host predicts it, and
+ * what stands behind the call looks whether the prediction holds. Flags stay: jrcxz, with RCX in r9.
+ */
+void emit_call_exit(Tr *t, const Insn *n, u32 eip)
 {
-    for (unsigned i = 0; i < t->side_count; i++) {
-        emit_here32(&t->c, t->side[i].at);
-        emit_exit(t, t->side[i].n, t->side[i].eip);
+    Code *c = &t->c;
+    u32 back = n->eip + n->len;
+    bool both = linkable(t, back) && t->exit_count + 1 < BLOCK_MAX_EXITS;
+    if (!both || !linkable(t, eip) || eip == back) {        /* CALL $+5 only asks for its own address */
+        emit_exit(t, n, eip);
+        return;
     }
+    emit8(c, 0xe8);
+    emit32(c, 0);
+    new_exit(t, n, eip, c->p - 4);
+    if (t->exit[t->exit_count - 1].entry == ENTRY_PLAIN)
+        t->exit[t->exit_count - 1].entry = ENTRY_POLL;
+    emit_return_site(t, n);
+}
+
+void emit_return_site(Tr *t, const Insn *n)
+{
+    Code *c = &t->c;
+    u32 back = n->eip + n->len;
+    emit_mov64(c, R9, RCX);
+    emit_lea32(c, RCX, mem_base(R10, -(s32)back));
+    u8 *same = emit_short(c, OP_JRCXZ);
+    emit_mov64(c, RCX, R9);
+    emit_jmp_to(c, t->cpu->blocks->thunk.jump);
+    emit_here8(c, same);
+    emit_mov64(c, RCX, R9);
+    bool linked = linkable(t, back);
+    emit_exit(t, n, back);
+    if (linked)                                     /* the page may have gone while the callee was at work */
+        t->exit[t->exit_count - 1].entry = ENTRY_PAGE;
 }
 
 static void emit_stubs(Tr *t)
@@ -113,14 +105,8 @@ static void emit_stubs(Tr *t)
         e->from = b;
         e->stub = t->c.p;
         patch32(e->patch, e->stub);
-        if (t->glue[i].mismatch)
-            patch32(t->glue[i].mismatch, e->stub);
         emit_mov_imm64(&t->c, R10, (u64)(uintptr_t)e);
         emit_jmp_to(&t->c, bc->thunk.link);
-        if (t->glue[i].unpolled) {
-            emit_here32(&t->c, t->glue[i].unpolled);
-            leave_unlinked(t, e->eip);
-        }
     }
 }
 
@@ -204,6 +190,7 @@ static void find_live_flags(Tr *t)
         if (n->row)
             live = (u16)((live & ~flags_written(n)) | n->row->read);
     }
+    t->live_in = live;
 }
 
 /* ---- the whole ---- */
@@ -220,7 +207,7 @@ static void begin(Tr *t, Cpu *cpu, u32 page, u32 context)
     t->cs_base = cpu->s.seg[CS].base;
     t->cs_limit = cpu->s.seg[CS].limit;
     t->linear_page = (t->cs_base + cpu->s.eip) >> PAGE_SHIFT;
-    t->count = t->cold_count = t->exit_count = t->side_count = t->fault_count = 0;
+    t->count = t->cold_count = t->exit_count = t->fault_count = 0;
     t->raise = NULL;
     t->parked = false;
     b->eip = cpu->s.eip;
@@ -306,11 +293,48 @@ static void check_second_page(Tr *t)
     emit_mov64(c, RCX, R9);
 }
 
+/* The block's entries, see block.h. Where the guest's flags are alive they wait in EAX, and EAX in r11. */
+static void emit_entries(Tr *t)
+{
+    Code *c = &t->c;
+    Block *b = t->b;
+    bool live = t->live_in != 0;
+    u8 *over = NULL;
+    if (b->unlinked) {
+        for (unsigned i = 0; i < ENTRY_COUNT; i++)
+            b->entry[i] = c->p;
+        return;
+    }
+    const u8 *failed = c->p;
+    if (live)
+        unpark_flags(c);
+    leave_unlinked(t, b->eip);
+    b->entry[ENTRY_PAGE] = c->p;
+    if (live)
+        park_flags(c);
+    emit_mem(c, 0, 0, 0x81, 7, mem_base(R14, (s32)(offsetof(TlbSet, exec) + 4 * t->linear_page)));
+    emit32(c, b->page + 1);
+    emit_jcc8_to(c, CC_NE, failed);
+    if (live)
+        over = emit_short(c, OP_JMP8);
+    b->entry[ENTRY_POLL] = c->p;
+    if (live) {
+        park_flags(c);
+        emit_here8(c, over);
+    }
+    emit_mem(c, 0, REX_W, 0x3b, RSP, CPU_FIELD(poll_limit));
+    emit_jcc8_to(c, CC_BE, failed);
+    if (live)
+        unpark_flags(c);
+    b->entry[ENTRY_PLAIN] = c->p;
+}
+
 static Block *finish(Tr *t)
 {
     BlockCache *bc = t->cpu->blocks;
     Block *b = t->b;
     find_live_flags(t);
+    emit_entries(t);
     if (b->page2 != MEM_NO_PAGE && !b->unlinked)
         check_second_page(t);
     translate_all(t);
@@ -318,7 +342,6 @@ static Block *finish(Tr *t)
     if (falls_through(last))
         emit_exit(t, last, last->eip + last->len);
     emit_cold(t);
-    emit_side_exits(t);
     emit_stubs(t);
     b->code_bytes = (u32)(t->c.p - b->code);
     assert(b->code_bytes <= BLOCK_MAX_CODE);

@@ -38,9 +38,6 @@ typedef struct {
     u8 slow_count;
 } Cold;
 
-/* rel32s of an exit's checks, or NULL: attention (leaves without link), page (leaves through the stub). */
-typedef struct { u8 *unpolled, *mismatch; } ExitGlue;
-
 struct Tr {
     Code c;
     Cpu *cpu;
@@ -52,17 +49,11 @@ struct Tr {
     unsigned count;
     Insn insn[BLOCK_MAX_INSNS];
     u16 live[BLOCK_MAX_INSNS];      /* flags wanted after the instruction */
+    u16 live_in;                    /* flags wanted by the block */
     Cold cold[BLOCK_MAX_INSNS * 2];
     unsigned cold_count;
     Exit exit[BLOCK_MAX_EXITS];
-    ExitGlue glue[BLOCK_MAX_EXITS];
     unsigned exit_count;
-    struct {
-        u8 *at;
-        const Insn *n;
-        u32 eip;
-    } side[BLOCK_MAX_EXITS]; /* conditional jumps whose exit is out of line */
-    unsigned side_count;
     FaultEntry fault[BLOCK_MAX_INSNS * 2];
     unsigned fault_count;
 };
@@ -76,16 +67,21 @@ Block *translate_once(Cpu *cpu, u32 context);
 void translate_insn(Tr *t, const Insn *n, u16 live_after);
 void emit_access(Tr *t, Access a);
 void emit_cold(Tr *t);
+void park_flags(Code *c);       /* guest flags to EAX, EAX to r11 ... */
+void unpark_flags(Code *c);     /* ... and back */
 void emit_park(Tr *t);          /* guest flags to r13 ... */
 void emit_unpark(Tr *t);        /* ... and back */
 bool insn_in_run(const Insn *n);        /* neither uses nor changes flags, and can't fault on the host */
 bool insn_ends_run(const Insn *n);      /* the same, and leaves the block */
+void emit_look_up(Code *c);
 void emit_helper(Tr *t, const Insn *n, X86Helper *fn);
 X86Helper *insn_helper(const InsnRow *row);
 
-/* translate.c: leaves the block towards a constant EIP, checked and linkable. */
+/* translate.c: leaves the block towards a constant EIP, linkable. */
 void emit_exit(Tr *t, const Insn *n, u32 eip);
 void emit_jcc_exit(Tr *t, const Insn *n, unsigned cc, u32 eip);
+void emit_call_exit(Tr *t, const Insn *n, u32 eip);
+void emit_return_site(Tr *t, const Insn *n);    /* what stands behind a host call: checks r10 */
 
 static inline unsigned host_reg(unsigned guest) { return guest == ESP ? R12 : guest; }
 

@@ -38,19 +38,33 @@ static void emit_ea(Tr *t, const Access *a)
         emit_reg(c, 0, 0, 0x0fb7, R8, R8);              /* movzx r8d, r8w */
 }
 
-static void park_flags(Code *c)
+void park_flags(Code *c)
 {
     emit_mov64(c, R11, RAX);
     emit8(c, 0x9f);                                     /* lahf */
     emit_reg(c, 0, 0, 0x0f90, 0, RAX);                  /* seto al */
 }
 
-static void unpark_flags(Code *c)
+void unpark_flags(Code *c)
 {
     emit8(c, 0x04);                                     /* add al, 0x7f: OF again */
     emit8(c, 0x7f);
     emit8(c, 0x9e);                                     /* sahf */
     emit_mov64(c, RAX, R11);
+}
+
+/* Jump cache entry of the EIP in r10 to r9; flags: equal if it is the one. Clobbers r8. */
+void emit_look_up(Code *c)
+{
+    emit_mov32(c, R9, R10);
+    emit_reg(c, 0, 0, 0x81, 4, R9);                     /* and r9d, size - 1 */
+    emit32(c, JUMP_CACHE_SIZE - 1);
+    emit_reg(c, 0, 0, 0xc1, 4, R9);                     /* shl r9d, log2 of an entry */
+    emit8(c, JUMP_CACHE_ENTRY_SHIFT);
+    emit_mem(c, 0, REX_W, 0x03, R9, CPU_FIELD(scratch[SCRATCH_JUMP_CACHE]));
+    emit_load64(c, R8, CPU_FIELD(scratch[SCRATCH_CONTEXT]));
+    emit_reg(c, 0, REX_W, 0x09, R10, R8);               /* or r8, r10 */
+    emit_mem(c, 0, REX_W, 0x3b, R8, mem_base(R9, offsetof(JumpCacheEntry, key)));
 }
 
 void emit_park(Tr *t)

@@ -318,41 +318,25 @@ static void call(Tr *t, const Insn *n, bool flags_live)
     if (t->parked)
         emit_unpark(t);
     t->parked = false;
-    emit_exit(t, n, eip);
+    emit_call_exit(t, n, eip);
 }
 
-/* Jumps to the EIP in r10, flags parked: poll, then the jump cache; what isn't there goes to the dispatcher.
- */
-static void to_r10(Tr *t)
+/* Jumps to or calls the EIP in r10, flags parked, if the jump cache knows it: else goes to the dispatcher. */
+static void to_r10(Tr *t, bool call)
 {
     Code *c = &t->c;
-    u8 *slow[3] = { NULL };
+    u8 *miss;
     assert(t->parked);
     t->parked = false;
     if (!t->b->unlinked) {
-        emit_mem(c, 0, 0, 0x83, 7, CPU_FIELD(attention));           /* cmp attention, 0 */
-        emit8(c, 0);
-        slow[0] = emit_jcc(c, CC_NE);
-        emit_mov32(c, R9, R10);
-        emit_reg(c, 0, 0, 0x81, 4, R9);                             /* and r9d, size - 1 */
-        emit32(c, JUMP_CACHE_SIZE - 1);
-        emit_reg(c, 0, 0, 0xc1, 4, R9);                             /* shl r9d, log2 of an entry */
-        emit8(c, JUMP_CACHE_ENTRY_SHIFT);
-        emit_mem(c, 0, REX_W, 0x03, R9, CPU_FIELD(scratch[SCRATCH_JUMP_CACHE]));
-        emit_load64(c, R8, CPU_FIELD(scratch[SCRATCH_CONTEXT]));
-        emit_reg(c, 0, REX_W, 0x09, R10, R8);                       /* or r8, r10 */
-        emit_mem(c, 0, REX_W, 0x3b, R8, mem_base(R9, offsetof(JumpCacheEntry, key)));
-        slow[1] = emit_jcc(c, CC_NE);
-        emit_load32(c, R8, mem_base(R9, offsetof(JumpCacheEntry, linear_page)));
-        emit_load32(c, R8, (Mem){ R14, R8, 2, offsetof(TlbSet, exec) });
-        emit_mem(c, 0, 0, 0x3b, R8, mem_base(R9, offsetof(JumpCacheEntry, page)));
-        slow[2] = emit_jcc(c, CC_NE);
+        emit_look_up(c);
+        miss = emit_jcc(c, CC_NE);
         emit_unpark(t);
-        emit_mem(c, 0, 0, 0xff, 4, mem_base(R9, offsetof(JumpCacheEntry, code)));
+        emit_mem(c, 0, 0, 0xff, call ? 2 : 4, mem_base(R9, offsetof(JumpCacheEntry, code)));
+        if (call)
+            emit_return_site(t, &t->insn[t->count - 1]);
+        emit_here32(c, miss);
     }
-    for (unsigned i = 0; i < ARRAY_LEN(slow); i++)
-        if (slow[i])
-            emit_here32(c, slow[i]);
     emit_unpark(t);
     emit_store32(c, CPU_FIELD(s.eip), R10);
     emit_jmp_to(c, t->cpu->blocks->thunk.exit);
@@ -365,7 +349,7 @@ static void call_indirect(Tr *t, const Insn *n, bool flags_live)
     a.body = push_return_body;
     a.next.in_r10 = true;
     emit_access(t, a);
-    to_r10(t);
+    to_r10(t, n->eip + n->len <= t->cs_limit);
 }
 
 static void ret_body(Tr *t, const Insn *n, Mem at)
@@ -379,7 +363,15 @@ static void ret(Tr *t, const Insn *n, bool flags_live)
     Access a = stack_access(t, n, R12, 0, 1, flags_live);
     a.body = ret_body;
     emit_access(t, a);
-    to_r10(t);
+    if (t->parked)
+        emit_unpark(t);
+    t->parked = false;
+    if (t->b->unlinked) {
+        emit_store32(&t->c, CPU_FIELD(s.eip), R10);
+        emit_jmp_to(&t->c, t->cpu->blocks->thunk.exit);
+    } else {
+        emit8(&t->c, 0xc3);
+    }
 }
 
 /* LOOPcc and JCXZ: jrcxz keeps the flags. With 16-bit addresses CX counts, and RCX waits in r9 while it is
@@ -538,7 +530,7 @@ void translate_insn(Tr *t, const Insn *n, u16 live_after)
     case A_JMP: jump(t, n); break;
     case A_JMPI:
         operand_to_r10(t, n, flags_live);
-        to_r10(t);
+        to_r10(t, false);
         break;
     case A_CALL: call(t, n, flags_live); break;
     case A_CALLI: call_indirect(t, n, flags_live); break;

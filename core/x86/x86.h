@@ -20,6 +20,7 @@
  *   EFLAGS.OSZAPC   host EFLAGS (host DF is always 0; every other guest flag is in s.eflags)
  *   r15   the Cpu (offset by CPU_BIAS)    r14   the current TlbSet     r13   guest flags, parked
  *   r8-r11   scratch
+ *   rsp   the host's stack, on which nested guest calls are host calls, so that the host predicts returns
  * Before any C function is called, a thunk writes the guest registers and OSZAPC to the state; afterwards it
  * reads them back. C code in this folder is compiled without SSE and x87 (-mgeneral-regs-only): the guest's
  * live there.
@@ -142,13 +143,17 @@ typedef struct TlbFill TlbFill;         /* tlb.c's list of filled entries, so th
 
 struct Cpu {
     Device dev;
-    X86State s;
-    /* ---- host side; what translated code touches comes first ---- */
-    /* CPU_ATT_*; written atomically by any thread, looked at by translated code */
-    u32 attention;
-    u32 mode;                   /* MODE_*; x86_update_mode() after any change of what it derives from */
+    /* ---- host side, what translated code touches most: within a byte's displacement from r15 ---- */
+    /* Translated code goes back to the dispatcher when its stack pointer is not above this: stack_limit, or all
+     * ones to make it look at `attention`. Written atomically by any thread. */
+    u64 poll_limit;
+    u64 stack_limit;            /* how deep the guest's calls may nest on the host's stack */
     TlbSet *tlb;                /* of the current privilege: what r14 holds */
     u64 host_rsp;               /* of cpu_run()'s call into translated code */
+    u32 attention;              /* CPU_ATT_*; written atomically by any thread, before poll_limit */
+    u32 mode;                   /* MODE_*; x86_update_mode() after any change of what it derives from */
+    X86State s;
+    /* ---- host side ---- */
     u32 seg_max[SEG_COUNT][5];  /* SEG_BASED: highest valid offset for an access of 1, 2, 4, 8, 16 bytes */
     u8 bounce[512] __attribute__((aligned(64)));    /* one access that can't be done in place */
     u64 scratch[16];            /* spill space of translated code */
@@ -325,8 +330,4 @@ bool access_commit(Cpu *cpu);
 /* Blocks that overlap these bytes die. True: any did. */
 bool blocks_written(Cpu *cpu, u32 arena_page, u32 offset, u32 bytes);
 void blocks_drop_all(Cpu *cpu);
-/* Chained jumps between pages were checked against exec[]: called when entries of it change, so that
- * return stacks reset. */
-void blocks_mapping_changed(Cpu *cpu);
-
 #endif
