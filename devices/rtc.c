@@ -508,6 +508,27 @@ static void set_from_host(Rtc *r)
     }
 }
 
+/* The battery kept the clock going while the machine stood still. Ticks and alarms of that time are not
+ * made up for. */
+static void go_ahead(void *opaque, u64 ns)
+{
+    Rtc *r = opaque;
+    RtcState *s = &r->s;
+
+    if (s->stopped || s->epoch_s > LAST_SECOND - (s64)(ns / NS_PER_SEC) - 1)
+        return;
+    second_flags(r);
+    s->epoch_s += (s64)(ns / NS_PER_SEC);
+    s->epoch_ns -= (s64)(ns % NS_PER_SEC);
+    if (s->epoch_ns < -(s64)NS_PER_SEC) {
+        s->epoch_ns += (s64)NS_PER_SEC;
+        s->epoch_s++;
+    }
+    s->seen_s = time_now(r, NULL);
+    r->kept = *s;
+    arm(r);
+}
+
 Rtc *rtc_create(Machine *m, Irq irq8)
 {
     Rtc *r = device_create(m, &rtc_class);
@@ -520,5 +541,9 @@ Rtc *rtc_create(Machine *m, Irq irq8)
     put_time(&r->s, r->s.epoch_s);
     r->kept = r->s;
     port_map(m, "rtc", 0x70, 2, &rtc_ops, r);
+    if (!m->cfg.rtc_stands) {
+        m->stood = go_ahead;
+        m->stood_opaque = r;
+    }
     return r;
 }

@@ -146,7 +146,9 @@ static void test_memory(void)
 static void test_clock(void)
 {
     CHECK(parse("-rtc base=localtime") == OPTIONS_RUN && cfg.rtc_local);
-    CHECK(parse("-localtime -rtc base=utc,clock=host") == OPTIONS_RUN && !cfg.rtc_local);
+    CHECK(parse("-localtime -rtc base=utc,clock=host") == OPTIONS_RUN && !cfg.rtc_local && !cfg.rtc_stands);
+    CHECK(parse("-rtc clock=vm") == OPTIONS_RUN && cfg.rtc_stands);
+    CHECK(parse("-rtc clock=sun") == OPTIONS_ERROR);
     CHECK(parse("-rtc base=2006-06-17T16:01:21") == OPTIONS_RUN && cfg.rtc_base == 1150560081);
     CHECK(parse("-startdate 2000-02-29") == OPTIONS_RUN && cfg.rtc_base == 951782400);
     CHECK(parse("-startdate 1970-01-01") == OPTIONS_RUN && cfg.rtc_base == 0);

@@ -252,6 +252,29 @@ static void test_cmos(void)
     CHECK_MSG(rd(0) == 0x20 && rd(4) == 0x12, "and the time goes on");
 }
 
+/* The machine was paused, or the computer slept: the virtual clock stood, the battery's did not. */
+static void test_stood(void)
+{
+    wr(11, 0x02);
+    set_clock(0x20, 0x06, 0x06, 0x17, 0x23, 0x59, 0x50);
+    m->stood(m->stood_opaque, 3661 * SEC + 600 * MS);
+    CHECK_MSG(shows("2006-06-18 1 01:00:51") || shows("2006-06-18 1 01:00:52"), "the date went on meanwhile");
+    for (int i = 0; i < 10; i++)
+        m->stood(m->stood_opaque, 900 * MS);
+    CHECK_MSG(shows("2006-06-18 1 01:01:00") || shows("2006-06-18 1 01:01:01"), "parts of a second add up");
+    rd(12);
+    wr(11, 0x12);
+    edges = 0;
+    pass(3 * SEC);
+    CHECK_MSG(edges == 1, "interrupts go on");
+    wr(11, 0x82);
+    wr(0, 0x30);
+    m->stood(m->stood_opaque, 100 * SEC);
+    CHECK_MSG(rd(0) == 0x30, "a clock that is being set stands");
+    wr(11, 0x02);
+    rd(12);
+}
+
 int main(void)
 {
     static const Range ports[] = { { 0x70, 2 } };
@@ -267,6 +290,7 @@ int main(void)
     test_interrupts();
     test_periodic();
     test_cmos();
+    test_stood();
     port_storm(ports, ARRAY_LEN(ports), 300000, NULL);
     check_saves("rtc");
     devices_reset(m);

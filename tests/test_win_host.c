@@ -262,8 +262,9 @@ static void test_waitset_of(int n)
     for (int i = n - 1; i >= 0; i--)
         SetEvent(w[i].event);
     wait_for_calls(ws, n);
-    CHECK_MSG(calls == n && !waitset_wait(ws, 20), "%d handles at once: none is lost, none comes twice: %d",
-              n, calls);
+    if (waitset_wait(ws, 20)) /* a group may tell twice of what was fetched at once */
+        waitset_dispatch(ws);
+    CHECK_MSG(calls == n, "%d handles at once: none is lost, none comes twice: %d", n, calls);
 
     calls = 0;
     for (int i = 0; i < n; i++) {
@@ -386,6 +387,49 @@ static void test_loop(void)
     CHECK_MSG(woken_turns == 100, "others get the lock while the loop sleeps");
     host_file_close(loop_file);
     DeleteFileW(L"loop.bin");
+    machine_destroy(machine);
+}
+
+/* ---- the computer goes to sleep: Windows calls on a thread of its own ---- */
+
+static bool before_sleep, asleep, awake;
+
+static bool runs_now(void)
+{
+    machine_lock(machine);
+    bool running = machine_running(machine);
+    machine_unlock(machine);
+    return running;
+}
+
+static void windows(void *opaque)
+{
+    (void)opaque;
+    before_sleep = runs_now();
+    power_event(NULL, PBT_APMSUSPEND, NULL);
+    asleep = runs_now();
+    power_event(NULL, PBT_APMRESUMEAUTOMATIC, NULL);
+    power_event(NULL, PBT_APMRESUMESUSPEND, NULL);
+    for (int i = 0; i < 500 && !(awake = runs_now()); i++)
+        Sleep(10);
+    machine_lock(machine);
+    machine_request(machine, REQ_QUIT);
+    machine_unlock(machine);
+}
+
+static void test_power(void)
+{
+    Config cfg;
+    config_default(&cfg);
+    machine = machine_create(&cfg, 1 << 20, &err);
+    power_init(machine);
+    machine_lock(machine);
+    machine_cont(machine);
+    machine_unlock(machine);
+    HostThread *t = host_thread_start("windows", windows, NULL);
+    loop_run(machine);
+    host_thread_join(t);
+    CHECK_MSG(before_sleep && !asleep && awake, "the machine is paused while the computer sleeps");
     machine_destroy(machine);
 }
 
@@ -580,6 +624,7 @@ int main(void)
     test_waitset_fair(10);
     test_waitset_fair(150);
     test_loop();
+    test_power();
     test_time();
     test_threads();
     test_memory();

@@ -119,6 +119,7 @@ static bool ask_for_medium(Window *w, Config *cfg, Error *err)
 /* Runs the machine to its end; everything acknowledged is on the disk when it returns. */
 static int run(Machine *m, Window *w)
 {
+    power_init(m);
     machine_start(m);
     machine_unlock(m);
     loop_run(m);

@@ -69,6 +69,11 @@ void console_restore(void);     /* at the end: modes and code pages as they were
 void console_fail(const Error *err); /* one line on stderr, or a message box when nobody could read that */
 char **console_arguments(int *argc); /* the command line as UTF-8; never freed */
 
+/* ---- power.c ---- */
+void power_init(Machine *m); /* the machine is paused while the computer sleeps */
+/* What Windows calls, on any thread: type is one of PBT_APM*. */
+ULONG CALLBACK power_event(void *opaque, ULONG type, void *setting);
+
 /* ---- pipe.c, com.c: what stdio.c's host_chardev_open() passes on ---- */
 struct Chardev *pipe_chr_open(Machine *m, const char *label, const char *spec, Error *err);
 struct Chardev *com_chr_open(Machine *m, const char *label, const char *spec, Error *err);

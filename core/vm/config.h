@@ -60,6 +60,7 @@ typedef struct {
     struct { bool used; char *spec; } device[CFG_DEVICES];     /* -device: driver,key=value,... */
     NetConfig net[CFG_NETS];    /* in the order of the command line */
     bool rtc_local;             /* -localtime, -rtc base=localtime */
+    bool rtc_stands;            /* -rtc clock=vm: the date stands while the machine is paused */
     s64 rtc_base;               /* seconds since 1970 for -rtc base=DATE, or -1: the host's clock */
     bool no_reboot, no_shutdown, start_stopped;
     bool win2k_hack;

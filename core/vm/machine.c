@@ -35,6 +35,7 @@ struct MachineThread {
     bool keeps_time;            /* the vCPU runs the virtual timers */
     bool ticked, watched;       /* it woke up since the main loop looked; the main loop will look again */
     int short_runs;             /* between halts, since the last longer one */
+    u64 stop_ns;                /* host time of machine_stop(); 0: it has not run yet */
     u64 run_start_ns;           /* host time of the last end of a halt */
     u64 sleep_end_ns;           /* keeps_time and halted: when it will wake up by itself */
     bool running;               /* the person's will: not paused */
@@ -284,6 +285,7 @@ void machine_stop(Machine *m)
         return;
     machine_park(m);
     t->running = false;
+    t->stop_ns = host_now_ns();
     keep_time(m, false);
     clocks_run(m, false);
     machine_unpark(m);
@@ -298,6 +300,8 @@ void machine_cont(Machine *m)
         return;
     t->running = true;
     clocks_run(m, true);
+    if (m->stood && t->stop_ns)
+        m->stood(m->stood_opaque, host_now_ns() - t->stop_ns);
     host_cond_signal(t->cpu_cond);
     host_wake();
     ui_state_changed(m->ui);

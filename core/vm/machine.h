@@ -38,6 +38,9 @@ struct Machine {
     MachineThread *thread;          /* machine.c's own: lock, vCPU thread, run state */
     void (*powerdown)(void *opaque);/* the board's power button; NULL: none */
     void *powerdown_opaque;
+    /* machine_cont() tells how long the machine had stood still. NULL: nobody asks */
+    void (*stood)(void *opaque, u64 ns);
+    void *stood_opaque;
     void (*board_reset)(void *opaque);
     void *board_opaque;
     struct InfoNode *info_topics;   /* monitor.c's list of what devices show by `info` */

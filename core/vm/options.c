@@ -72,7 +72,7 @@ static const Option options[] = {
      "drives to boot from: a floppy, c disk, d CD-ROM, n network; order=cd,menu=on"},
     {"localtime", NULL, GROUP_MACHINE, set_flag, FIELD(rtc_local), true,
      "the guest's clock shows local time, not UTC"},
-    {"rtc", "base=BASE", GROUP_MACHINE, apply_rtc, 0, 0,
+    {"rtc", "[base=BASE][,clock=host|vm]", GROUP_MACHINE, apply_rtc, 0, 0,
      "utc (default), localtime or a date as 2006-06-17T16:01:21"},
     {"startdate", "DATE", GROUP_MACHINE, apply_startdate, 0, 0, "as -rtc base=DATE"},
     {"L", "DIR", GROUP_MACHINE, apply_firmware_dir, 0, 0,

@@ -250,6 +250,13 @@ bool apply_startdate(Parse *p, const Option *o, const char *arg)
     return rtc_base(p, arg, arg);
 }
 
+static bool rtc_clock(Parse *p, const char *arg, const char *value)
+{
+    p->cfg->rtc_stands = !strcmp(value, "vm");
+    return p->cfg->rtc_stands || !strcmp(value, "host") || !strcmp(value, "rt") ||
+           bad_value(p, arg, "clock= is host (the date goes on while the machine is paused), rt (the same) or vm");
+}
+
 bool apply_rtc(Parse *p, const Option *o, const char *arg)
 {
     (void)o;
@@ -258,8 +265,10 @@ bool apply_rtc(Parse *p, const Option *o, const char *arg)
     while (ok && spec_next(&rest, &key, &value)) {
         if (!strcmp(key, "base"))
             ok = rtc_base(p, arg, value ? value : "");
-        else if (!strcmp(key, "clock") || !strcmp(key, "driftfix"))
-            note(p, "%s= has no effect here: the clock follows the host's and makes up for lost ticks", key);
+        else if (!strcmp(key, "clock"))
+            ok = rtc_clock(p, arg, value ? value : "");
+        else if (!strcmp(key, "driftfix"))
+            note(p, "driftfix= has no effect here: the clock always makes up for lost ticks");
         else
             ok = bad_value(p, arg, "unknown word %s", key);
     }
