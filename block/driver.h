@@ -35,8 +35,8 @@ typedef struct {
     const char *backing_name, *backing_format;      /* as the file has them; NULL: none */
     u32 unit;                       /* bytes that are allocated together */
     bool packs, packs_only;         /* write_packed() works; packs_only: no other writes do */
-    int pack_window;                /* for deflateInit2(): its window bits */
-    char more[400];                 /* "key: value" a line */
+    int pack_window;                /* for deflateInit2(): its window bits, below 0: raw deflate */
+    char more[400];                 /* "key: value\n" for each line */
 } ImageFacts;
 
 typedef struct {
@@ -71,6 +71,7 @@ struct BlkImage {                                   /* first member of each form
 };
 
 extern const BlkDriver raw_driver, qcow2_driver, overlay_driver;
+extern const BlkDriver qcow_driver, vmdk_driver, vpc_driver, vdi_driver;
 
 /* Where a step of work stands: done; waiting for input or output, to be made again; failed. */
 typedef enum { STEP_OK, STEP_WAIT, STEP_FAIL } Step;

@@ -14,34 +14,35 @@ typedef struct {
     bool compress, has_base;
     u64 sparse;                     /* runs of zeros this long are not written; 0: all is written */
     u8 *buf, *other, *packed;
+    ImageFacts facts;               /* of the target */
 } Convert;
 
-/* Raw deflate with the window that the format prescribes; 0: it does not become smaller. */
-static u32 pack(const u8 *in, u32 bytes, u8 *out)
+/* Deflate with the window that the format prescribes; 0: it needs more room. */
+static u32 pack(const u8 *in, u32 bytes, u8 *out, u32 room, int window)
 {
-    z_stream z = { .next_in = (u8 *)in, .avail_in = bytes, .next_out = out, .avail_out = bytes - 1 };
+    z_stream z = { .next_in = (u8 *)in, .avail_in = bytes, .next_out = out, .avail_out = room };
     int end;
 
-    if (deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -12, 9, Z_DEFAULT_STRATEGY) != Z_OK)
+    if (deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, window, 9, Z_DEFAULT_STRATEGY) != Z_OK)
         return 0;
     end = deflate(&z, Z_FINISH);
     deflateEnd(&z);
-    return end == Z_STREAM_END ? bytes - 1 - z.avail_out : 0;
+    return end == Z_STREAM_END ? room - z.avail_out : 0;
 }
 
 static bool write_packed(Convert *c, u64 at, u64 bytes, Error *err)
 {
-    Qcow2 *q = img_qcow2(c->to);
+    u32 unit = c->facts.unit, room = c->facts.packs_only ? 2 * unit + 1024 : unit - 1;
 
-    for (u64 k = 0; k < bytes; k += q->cluster) {
-        u64 n = bytes - k < q->cluster ? bytes - k : q->cluster;
+    for (u64 k = 0; k < bytes; k += unit) {
+        u64 n = bytes - k < unit ? bytes - k : unit;
         u32 packed;
 
-        memset(c->buf + k + n, 0, q->cluster - n);
+        memset(c->buf + k + n, 0, unit - n);
         if (img_is_zero(c->buf + k, n))
             continue;
-        packed = pack(c->buf + k, (u32)q->cluster, c->packed);
-        if (packed ? !qcow2_write_compressed(q, at + k, c->packed, packed, err)
+        packed = pack(c->buf + k, unit, c->packed, room, c->facts.pack_window);
+        if (packed ? !c->to->drv->write_packed(c->to, at + k, c->packed, packed, err)
                    : !img_write(c->to, at + k, c->buf + k, n, err))
             return false;
     }
@@ -121,9 +122,11 @@ static bool open_target(Convert *c, const char *format, Error *err)
         c->sparse = 0;              /* what is there already must be overwritten */
     if (c->to->bytes < c->from->bytes)
         return error_set(err, "%.200s is smaller than the source", file);
-    c->compress = a->opt['c'] != NULL;
-    return !c->compress || (img_qcow2(c->to) && !a->opt['n']) ||
-           error_set(err, "compression is for qcow2 images that convert makes itself");
+    if (c->to->drv->facts)
+        c->to->drv->facts(c->to, &c->facts);
+    c->compress = a->opt['c'] || c->facts.packs_only;
+    return !c->compress || (c->facts.packs && c->facts.unit <= IMG_BUF && !a->opt['n']) ||
+           error_set(err, "compression is for images of formats that have it, which convert makes itself");
 }
 
 static bool same_file_named(const ImgArgs *a)
@@ -157,7 +160,7 @@ int img_convert(const ImgArgs *a)
                                : error_set(&err, "%.300s has no snapshots", a->file[0]);
     c.buf = block_alloc(IMG_BUF + (2 << 20));
     c.other = block_alloc(IMG_BUF);
-    c.packed = block_alloc(2 << 20);
+    c.packed = block_alloc(IMG_BUF * 2 + 1024);
     ok = ok && open_target(&c, format, &err) && (!c.to || copy_all(&c, &err));
     img_close(c.from);
     img_close(c.to);

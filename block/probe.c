@@ -8,7 +8,8 @@
 
 #include <string.h>
 
-static const BlkDriver *const drivers[] = { &raw_driver, &qcow2_driver };
+static const BlkDriver *const drivers[] = { &raw_driver, &qcow2_driver, &qcow_driver, &vmdk_driver,
+                                           &vpc_driver, &vdi_driver };
 
 /* Marks of the formats in use. at < 0: counted from the end of the file. */
 static const struct {
@@ -17,6 +18,7 @@ static const struct {
     u8 len;
     const char *bytes;
 } marks[] = {
+    { "qcow",      0,    8,  "QFI\xfb\0\0\0\1" },
     { "qcow2",     0,    4,  "QFI\xfb" },
     { "qed",       0,    4,  "QED\0" },
     { "vmdk",      0,    4,  "KDMV" },
@@ -65,6 +67,8 @@ const BlkDriver *image_driver_number(int n)
 
 const BlkDriver *image_driver_named(const char *format)
 {
+    if (!strcmp(format, "vhd"))
+        format = "vpc";
     for (size_t i = 0; i < ARRAY_LEN(drivers); i++) {
         if (!strcmp(drivers[i]->name, format))
             return drivers[i];
@@ -101,8 +105,8 @@ const BlkDriver *image_driver(const char *file, const char *format, Error *err)
     if (format) {
         drv = image_driver_named(format);
         if (!drv)
-            error_set(err, "format '%.40s' of %.300s is not supported by this build (it knows raw and qcow2)",
-                      format, file);
+            error_set(err, "format '%.40s' of %.300s is not supported by this build (qemu-img --help lists "
+                      "those it knows)", format, file);
         return drv;
     }
     f = host_file_open(file, HOST_READ, err);

@@ -98,7 +98,7 @@ bool qcow2_pack_image(BlkImage *img, u64 at, const u8 *packed, u32 bytes, Error 
 
 void qcow2_facts(BlkImage *img, ImageFacts *out)
 {
-    enum { WINDOW_BITS = 12 };      /* as the format prescribes */
+    enum { WINDOW_BITS = -12 };     /* as the format prescribes: raw deflate */
     Qcow2 *q = (Qcow2 *)img;
     bool v3 = q->version >= 3;
 

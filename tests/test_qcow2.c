@@ -3,39 +3,7 @@
  * snapshots and discards; our own check finds every image sound, and so does the packaged qemu-img where it
  * is installed.
  */
-#include "../block/qcow2.h"
-#include "disk_bench.h"
-
-#include <stdarg.h>
-#include <stdio.h>
-
-static bool have_tool;              /* the packaged qemu-img */
-
-static const char *temp_name(void)
-{
-    return bench_file(0);
-}
-
-__attribute__((format(printf, 1, 2))) static int tool(const char *fmt, ...)
-{
-    char cmd[1024];
-    va_list args;
-    int n = snprintf(cmd, sizeof(cmd), "qemu-img "), code;
-
-    va_start(args, fmt);
-    n += vsnprintf(cmd + n, sizeof(cmd) - (size_t)n, fmt, args);
-    va_end(args);
-    snprintf(cmd + n, sizeof(cmd) - (size_t)n, " >/tmp/qemu-win-tool-%d.txt 2>&1", getpid());
-    code = system(cmd);
-    if (code) {
-        char show[100];
-
-        snprintf(show, sizeof(show), "echo '%.40s...'; head -5 /tmp/qemu-win-tool-%d.txt", cmd, getpid());
-        if (system(show))
-            return -1;
-    }
-    return code;
-}
+#include "image_bench.h"
 
 static Qcow2 *open_image(const char *file, bool readonly)
 {
@@ -85,62 +53,6 @@ static const char *make(u64 size, u32 version, u32 cluster_bits, u32 ref_order, 
     return file;
 }
 
-static unsigned ended;
-static void count_ended(BlkReq *req) { (void)req; ended++; }
-
-/* Random requests against a model in memory; four at a time, side by side on the disk. */
-static bool exercise(Qcow2 *q, u8 *model, u32 sectors, unsigned rounds)
-{
-    enum { SLOTS = 4, MAX = 600 };
-    static u8 buf[SLOTS][MAX * SECTOR];
-    bool same = true;
-
-    for (unsigned r = 0; r < rounds && same; r++) {
-        BlkReq req[SLOTS];
-        u32 at = bench_random() % sectors;
-        unsigned n = 0;
-
-        ended = 0;
-        for (; n < SLOTS && at < sectors; n++) {
-            u32 count = 1 + bench_random() % (bench_random() % 4 ? 24 : MAX);
-
-            if (count > sectors - at)
-                count = sectors - at;
-            req[n] = (BlkReq){ .op = bench_random() & 1 ? BLK_WRITE : BLK_READ, .offset = (u64)at * SECTOR,
-                               .bytes = count * SECTOR, .buf = buf[n], .done = count_ended };
-            memset(buf[n], (int)bench_random(), req[n].bytes);
-            if (req[n].op == BLK_WRITE)
-                memcpy(model + req[n].offset, buf[n], req[n].bytes);
-            image_submit(&q->img, &req[n]);
-            same = same && !ended;
-            at += count + bench_random() % 8;
-        }
-        while (ended < n)
-            host_io_wait();
-        for (unsigned i = 0; i < n; i++)
-            same = same && req[i].result == BLK_OK &&
-                   (req[i].op == BLK_WRITE || !memcmp(model + req[i].offset, buf[i], req[i].bytes));
-        if (bench_random() % 8 == 0)
-            same = same && image_do(&q->img, BLK_FLUSH, 0, NULL, 0) == BLK_OK;
-        if (bench_random() % 8 == 0) {          /* what a discard leaves is up to the format: read it */
-            u64 from = req[0].offset;
-
-            same = same && image_do(&q->img, BLK_DISCARD, from, NULL, req[0].bytes) == BLK_OK &&
-                   image_do(&q->img, BLK_READ, from, model + from, req[0].bytes) == BLK_OK;
-        }
-    }
-    return same;
-}
-
-static bool equals(Qcow2 *q, const u8 *model, u32 bytes)
-{
-    u8 *buf = malloc(bytes);
-    bool same = image_do(&q->img, BLK_READ, 0, buf, bytes) == BLK_OK && !memcmp(buf, model, bytes);
-
-    free(buf);
-    return same;
-}
-
 static void test_shapes(void)
 {
     enum { SIZE = 3 << 20 };
@@ -165,8 +77,9 @@ static void test_shapes(void)
         }
         for (int again = 0; again < 3; again++) {
             q = open_image(file, false);
-            CHECK_MSG(equals(q, model, SIZE), "shape %zu, opened %d times: reads what was written", i, again);
-            CHECK_MSG(exercise(q, model, SIZE / SECTOR, 60), "shape %zu: random requests", i);
+            CHECK_MSG(equals(&q->img, model, SIZE), "shape %zu, opened %d times: reads what was written", i,
+                      again);
+            CHECK_MSG(exercise(&q->img, model, SIZE / SECTOR, 60), "shape %zu: random requests", i);
             close_image(q);
             CHECK_MSG(is_sound(file), "shape %zu: our check finds it sound", i);
         }
@@ -197,22 +110,22 @@ static void test_snapshots(void)
         Qcow2 *q = open_image(file, false);
 
         memset(model, 0, SIZE);
-        CHECK(exercise(q, model, SIZE / SECTOR, 40));
+        CHECK(exercise(&q->img, model, SIZE / SECTOR, 40));
         CHECK_MSG(snapshot_create(q, "first", 1234567890, 0, &err), "%s", err.text);
         memcpy(then, model, SIZE);
-        CHECK_MSG(exercise(q, model, SIZE / SECTOR, 40), "writing goes on beside a snapshot");
+        CHECK_MSG(exercise(&q->img, model, SIZE / SECTOR, 40), "writing goes on beside a snapshot");
         CHECK(snapshot_create(q, "second", 1234567891, 0, &err));
-        CHECK(exercise(q, model, SIZE / SECTOR, 10));
-        CHECK(equals(q, model, SIZE));
+        CHECK(exercise(&q->img, model, SIZE / SECTOR, 10));
+        CHECK(equals(&q->img, model, SIZE));
         close_image(q);
         CHECK(is_sound(file));
         if (have_tool)
             CHECK(!tool("check %s", file));
         q = open_image(file, false);
         CHECK_MSG(snapshot_apply(q, "first", &err), "%s", err.text);
-        CHECK_MSG(equals(q, then, SIZE), "going back gives the disk of that moment");
+        CHECK_MSG(equals(&q->img, then, SIZE), "going back gives the disk of that moment");
         memcpy(model, then, SIZE);
-        CHECK(exercise(q, model, SIZE / SECTOR, 20));
+        CHECK(exercise(&q->img, model, SIZE / SECTOR, 20));
         close_image(q);
         CHECK(is_sound(file));
         if (have_tool) {
@@ -221,12 +134,12 @@ static void test_snapshots(void)
             CHECK(!tool("snapshot -a first %s", file));
         }
         q = open_image(file, false);
-        CHECK(snapshot_apply(q, "1", &err) && equals(q, then, SIZE));
+        CHECK(snapshot_apply(q, "1", &err) && equals(&q->img, then, SIZE));
         CHECK_MSG(snapshot_delete(q, "first", &err), "%s", err.text);
-        CHECK(equals(q, then, SIZE) && snapshot_delete(q, "second", &err) && q->snapshots == 0);
+        CHECK(equals(&q->img, then, SIZE) && snapshot_delete(q, "second", &err) && q->snapshots == 0);
         CHECK_MSG(!snapshot_delete(q, "second", &err), "a snapshot that is gone can't be deleted again");
-        CHECK(qcow2_resize(q, 40 << 20, &err) && equals(q, then, SIZE));
-        CHECK(qcow2_resize(q, SIZE / 2, &err) && equals(q, then, SIZE / 2));
+        CHECK(qcow2_resize(q, 40 << 20, &err) && equals(&q->img, then, SIZE));
+        CHECK(qcow2_resize(q, SIZE / 2, &err) && equals(&q->img, then, SIZE / 2));
         close_image(q);
         CHECK(is_sound(file));
         if (have_tool)
@@ -260,9 +173,9 @@ static void test_foreign(void)
         CHECK(!tool("convert %s -f raw -O qcow2 -o %s %s %s", i & 1 ? "-c" : "", option, raw, file));
         model = bench_contents(raw, &bytes);
         q = open_image(file, false);
-        CHECK_MSG(equals(q, model, SIZE), "%s%s: read", option, i & 1 ? ", compressed" : "");
-        CHECK_MSG(exercise(q, model, SIZE / SECTOR, 40), "%s: written", option);
-        CHECK(equals(q, model, SIZE));
+        CHECK_MSG(equals(&q->img, model, SIZE), "%s%s: read", option, i & 1 ? ", compressed" : "");
+        CHECK_MSG(exercise(&q->img, model, SIZE / SECTOR, 40), "%s: written", option);
+        CHECK(equals(&q->img, model, SIZE));
         close_image(q);
         CHECK_MSG(is_sound(file), "%s: our check", option);
         CHECK_MSG(!tool("check %s", file), "%s: the packaged check", option);

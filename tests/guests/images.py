@@ -199,7 +199,7 @@ def test_images_check(t, tool, folder):
     tool.ends(0, "check", "-r", "leaks", "a.qcow2")
     tool.same("a.qcow2", "a.raw")
     tool.ends(1, "create", "-f", "qcow2", "-o", "cluster_size=3000", "x.qcow2", "1M")
-    tool.ends(1, "create", "-f", "vmdk", "x.vmdk", "1M")
+    tool.ends(1, "create", "-f", "dmg", "x.dmg", "1M")
     tool.ends(1, "frobnicate")
 
 
