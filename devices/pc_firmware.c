@@ -96,11 +96,11 @@ static void set_memory_cmos(Pc *pc)
 }
 
 /* Boot devices by number, first in the low nibble of 3Dh; bit 0 of 38h: don't look for 55AAh on a floppy. */
-static void set_boot_cmos(Pc *pc)
+static void set_boot_cmos(Pc *pc, const char *letters_in_order)
 {
     static const char letters[] = "acdn";               /* 1 floppy, 2 disk, 3 CD-ROM, 4 network */
     const Config *cfg = &pc->dev.m->cfg;
-    const char *order = cfg->boot[0] ? cfg->boot : "cad";
+    const char *order = letters_in_order[0] ? letters_in_order : "cad";
     u8 code[3] = { 0, 0, 0 };
 
     for (int i = 0; i < 3 && order[i]; i++) {
@@ -109,6 +109,16 @@ static void set_boot_cmos(Pc *pc)
     }
     rtc_set_cmos(pc->rtc, 0x3d, (u8)(code[0] | code[1] << 4));
     rtc_set_cmos(pc->rtc, 0x38, (u8)(code[2] << 4 | !cfg->fd_bootchk));
+}
+
+/* -boot once= is for the machine's start, which is its first reset. */
+static void was_reset(void *opaque)
+{
+    Pc *pc = opaque;
+
+    if (pc->started)
+        set_boot_cmos(pc, pc->dev.m->cfg.boot);
+    pc->started = true;
 }
 
 static void set_drive_cmos(Pc *pc)
@@ -187,7 +197,11 @@ bool pc_configure_firmware(Pc *pc, Error *err)
     fw_cfg_add_file(pc->fw, "etc/boot-fail-wait", &wait_for_ever, sizeof(wait_for_ever));
     add_e820(pc);
     set_memory_cmos(pc);
-    set_boot_cmos(pc);
+    set_boot_cmos(pc, cfg->boot_once[0] ? cfg->boot_once : cfg->boot);
+    if (cfg->boot_once[0]) {
+        m->board_reset = was_reset;
+        m->board_opaque = pc;
+    }
     set_drive_cmos(pc);
     rtc_set_cmos(pc->rtc, 0x5f, 0);                     /* CPUs, less one */
     set_cmos_checksum(pc);

@@ -41,6 +41,7 @@ typedef struct {
     Blk *ide[4], *floppy[2];
     Chardev *chardev[CFG_SERIALS + CFG_PARALLELS];
     int chardevs;
+    bool started;                   /* the reset that starts the machine has been */
 } Pc;
 
 /* Reads the firmware and shows it at its places. */

@@ -120,6 +120,7 @@ static void test_dialect_of_today(void)
     CHECK(cfg.device[0].used && same(cfg.device[0].spec, "isa-debug-exit,iobase=0xf4,iosize=4") &&
           !cfg.device[1].used);
     CHECK(same(cfg.debugcon, "file:x"));
+    CHECK(parse("-boot order=c,once=d") == OPTIONS_RUN && same(cfg.boot, "c") && same(cfg.boot_once, "d"));
     CHECK(parse("-boot order=dc,menu=on") == OPTIONS_RUN && same(cfg.boot, "dc") && cfg.boot_menu);
     CHECK(parse("-kernel k -initrd i -append console=ttyS0~quiet") == OPTIONS_RUN &&
           config_has_boot_medium(&cfg));

@@ -140,6 +140,22 @@ static void test_isapc(void)
 
 /* ---- resets ---- */
 
+static void test_boot_once(void)
+{
+    Config cfg;
+
+    config_default(&cfg);
+    strcpy(cfg.boot, "c");
+    strcpy(cfg.boot_once, "da");
+    CHECK(make(&cfg));
+    m->board_reset(m->board_opaque);
+    CHECK_MSG(cmos(0x3d) == 0x13, "-boot once= at the machine's start: %02x", cmos(0x3d));
+    devices_reset(m);
+    m->board_reset(m->board_opaque);
+    CHECK_MSG(cmos(0x3d) == 0x02, "and the order from the next reset on: %02x", cmos(0x3d));
+    drop();
+}
+
 static bool shadow(void) { return mem_page(m->mem, 0xf0000).direct_write; }
 
 /* Marks the chip set with something that a reset of the machine takes away. */
@@ -385,6 +401,7 @@ int main(int argc, char **argv)
     test_firmware_view();
     test_memory_layout();
     test_isapc();
+    test_boot_once();
     test_resets();
     test_a20();
     test_shared_interrupt();

@@ -41,6 +41,7 @@ typedef struct {
     char *name;                 /* -name, NULL */
     DriveConfig drive[CFG_DRIVES];
     char boot[16];              /* order, letters a c d n; "" = default */
+    char boot_once[16];         /* the same for the first start only; "" = as boot */
     bool boot_menu;
     bool fd_bootchk;            /* false: -no-fd-bootchk */
     char *kernel, *initrd, *append;

@@ -69,7 +69,7 @@ static const Option options[] = {
     {"m", "SIZE", GROUP_MACHINE, apply_memory, 0, 0, "memory in MiB, or with M or G behind it (default 128)"},
     {"smp", "N", GROUP_MACHINE, apply_smp, 0, 0, "number of CPUs: 1"},
     {"boot", "ORDER", GROUP_MACHINE, apply_boot, 0, 0,
-     "drives to boot from: a floppy, c disk, d CD-ROM, n network; order=cd,menu=on"},
+     "drives to boot from: a floppy, c disk, d CD-ROM, n network; order=cd,once=d,menu=on"},
     {"localtime", NULL, GROUP_MACHINE, set_flag, FIELD(rtc_local), true,
      "the guest's clock shows local time, not UTC"},
     {"rtc", "[base=BASE][,clock=host|vm]", GROUP_MACHINE, apply_rtc, 0, 0,

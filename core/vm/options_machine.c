@@ -152,7 +152,7 @@ bool apply_memory(Parse *p, const Option *o, const char *arg)
 
 /* ---- boot order, clock ---- */
 
-static bool boot_order(Parse *p, const char *arg, const char *order)
+static bool boot_order(Parse *p, const char *arg, const char *order, char *to)
 {
     if (!*order || strlen(order) >= sizeof p->cfg->boot)
         return bad_value(p, arg, "expected letters of a (floppy), c (disk), d (CD-ROM), n (network)");
@@ -163,7 +163,7 @@ static bool boot_order(Parse *p, const char *arg, const char *order)
         if (strchr(s + 1, *s))
             return bad_value(p, arg, "'%c' stands there twice", *s);
     }
-    strcpy(p->cfg->boot, order);
+    strcpy(to, order);
     return true;
 }
 
@@ -174,12 +174,11 @@ bool apply_boot(Parse *p, const Option *o, const char *arg)
     bool ok = true, first = true;
     for (; ok && spec_next(&rest, &key, &value); first = false) {
         if (first && !value) {
-            ok = boot_order(p, arg, key);
+            ok = boot_order(p, arg, key, p->cfg->boot);
         } else if (!strcmp(key, "order")) {
-            ok = boot_order(p, arg, value ? value : "");
+            ok = boot_order(p, arg, value ? value : "", p->cfg->boot);
         } else if (!strcmp(key, "once")) {
-            note(p, "once= holds for every start of this run, not only for the first");
-            ok = boot_order(p, arg, value ? value : "");
+            ok = boot_order(p, arg, value ? value : "", p->cfg->boot_once);
         } else if (!strcmp(key, "menu")) {
             ok = parse_on_off(value ? value : "", &p->cfg->boot_menu) ||
                  bad_value(p, arg, "menu=: expected on or off");
