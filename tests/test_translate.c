@@ -60,6 +60,7 @@ static const char *is_exception(const InsnRow *r)
 {
     switch (r->action) {
     case A_HELPER: return "done in C: test_system, test_vectors";
+    case A_STRING: case A_FLAG: return "implicit operands, system flags: test_inline, test_run";
     case A_PUSH: case A_POP: case A_LEAVE: case A_RET: case A_CALL: case A_CALLI: case A_JMPI:
         return "stack and transfers of 32 bits: test_vectors, guests";
     case A_JCC: case A_JMP: case A_LOOP: return "transfers: checked below";

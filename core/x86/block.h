@@ -78,6 +78,7 @@ enum {
 typedef struct {
     void (HELPER *enter)(Cpu *cpu, const u8 *code);
     u8 *helper, *prepare, *commit, *link, *exit, *jump, *host_fault;
+    u8 *rep[2][3][2];                   /* REP MOVS, REP STOS; by log2 of the size; flags kept */
 } Thunks;
 
 typedef struct { u32 mode, cs_base, cs_limit; u32 next; } Context;

@@ -188,6 +188,7 @@ bool gate_iret(Cpu *cpu)
     cpu->s.seg[CS] = flat_from(sel, code);
     cpu->s.seg[SS] = ss;
     cpu->s.gpr[ESP] = esp;
+    cpu->mode = (cpu->mode & ~MODE_DF) | (cpu->s.eflags & FLAG_DF ? MODE_DF : 0);
     flat_mode(cpu, cpl);
     return true;
 }

@@ -49,6 +49,7 @@ typedef enum {
     A_NOP,          /* nothing to do, memory operand is not accessed */
     A_LEA, A_INCDEC, A_MOFFS, A_XLAT, A_BT, A_PUSH, A_POP, A_LEAVE,
     A_JCC, A_JMP, A_JMPI, A_CALL, A_CALLI, A_RET, A_LOOP,
+    A_STRING, A_FLAG,   /* translate_string.c, translate_system.c; the helper where they don't do it inline */
 } Action;
 
 enum {

@@ -23,7 +23,7 @@ void x86_write_eflags(Cpu *cpu, u32 value, u32 mask)
 
     cpu->s.eflags = (old & ~mask) | (value & mask) | FLAG_1;
     changed = old ^ cpu->s.eflags;
-    if (changed & (FLAG_TF | FLAG_AC | FLAG_VM))
+    if (changed & (FLAG_TF | FLAG_AC | FLAG_VM | FLAG_DF))
         x86_update_mode(cpu);
     if (changed & cpu->s.eflags & FLAG_IF)
         x86_check_irq(cpu);
@@ -239,19 +239,23 @@ u32 HELPER helper_invd_wbinvd(Cpu *cpu, u32 ea, u32 desc, u64 imm)
 u32 HELPER helper_cld(Cpu *cpu, u32 ea, u32 desc, u64 imm)
 {
     (void)ea;
-    (void)desc;
     (void)imm;
+    if (!(cpu->s.eflags & FLAG_DF))
+        return X86_NEXT;
     cpu->s.eflags &= ~FLAG_DF;
-    return X86_NEXT;
+    cpu->mode &= ~MODE_DF;
+    return leave_next(cpu, desc);
 }
 
 u32 HELPER helper_std(Cpu *cpu, u32 ea, u32 desc, u64 imm)
 {
     (void)ea;
-    (void)desc;
     (void)imm;
+    if (cpu->s.eflags & FLAG_DF)
+        return X86_NEXT;
     cpu->s.eflags |= FLAG_DF;
-    return X86_NEXT;
+    cpu->mode |= MODE_DF;
+    return leave_next(cpu, desc);
 }
 
 static void need_iopl(Cpu *cpu)

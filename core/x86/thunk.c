@@ -240,5 +240,6 @@ void thunks_make(Cpu *cpu)
     make_helper(&c, bc, leave);
     make_access(&c, bc, leave);
     make_exits(&c, bc, leave);
+    string_thunks(&c, &bc->thunk);
     bc->code_next = c.p;
 }

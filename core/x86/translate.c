@@ -179,6 +179,14 @@ static u16 flags_written(const Insn *n)
     return row->written | row->undefined;
 }
 
+/* A helper in the place of what is mostly done in line may end the block: all flags must be true then. */
+static u16 flags_read(const Tr *t, const Insn *n)
+{
+    bool by_helper = (n->row->action == A_STRING && !string_in_line(t, n)) ||
+                     (n->row->action == A_FLAG && !flag_insn_in_line(t, n));
+    return by_helper ? FLAGS_ARITH : n->row->read;
+}
+
 static void find_live_flags(Tr *t)
 {
     u16 live = FLAGS_ARITH;
@@ -188,7 +196,7 @@ static void find_live_flags(Tr *t)
             live = FLAGS_ARITH;
         t->live[i] = live;
         if (n->row)
-            live = (u16)((live & ~flags_written(n)) | n->row->read);
+            live = (u16)((live & ~flags_written(n)) | flags_read(t, n));
     }
     t->live_in = live;
 }
@@ -207,7 +215,7 @@ static void begin(Tr *t, Cpu *cpu, u32 page, u32 context)
     t->cs_base = cpu->s.seg[CS].base;
     t->cs_limit = cpu->s.seg[CS].limit;
     t->linear_page = (t->cs_base + cpu->s.eip) >> PAGE_SHIFT;
-    t->count = t->cold_count = t->exit_count = t->fault_count = 0;
+    t->count = t->cold_count = t->cold_helper_count = t->exit_count = t->fault_count = 0;
     t->raise = NULL;
     t->parked = false;
     b->eip = cpu->s.eip;
@@ -244,7 +252,8 @@ static bool falls_through(const Insn *n)
 static bool accesses_memory(const Insn *n)
 {
     Action a = n->row->action;
-    return n->mem_size || a == A_PUSH || a == A_POP || a == A_LEAVE || a == A_XLAT;
+    return n->mem_size || a == A_PUSH || a == A_POP || a == A_LEAVE || a == A_XLAT ||
+           a == A_STRING;
 }
 
 /* Where a run of instructions that don't touch the (live) flags ends, if parking the flags around it pays;
@@ -342,6 +351,7 @@ static Block *finish(Tr *t)
     if (falls_through(last))
         emit_exit(t, last, last->eip + last->len);
     emit_cold(t);
+    emit_cold_helpers(t);
     emit_stubs(t);
     b->code_bytes = (u32)(t->c.p - b->code);
     assert(b->code_bytes <= BLOCK_MAX_CODE);

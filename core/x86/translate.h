@@ -38,6 +38,15 @@ typedef struct {
     u8 slow_count;
 } Cold;
 
+/* What an instruction does in line only while the state allows it; else its helper does all of it. */
+typedef struct {
+    const Insn *n;
+    u8 *to_slow[4];         /* rel32s */
+    u8 *resume;
+    u8 slow_count;
+    bool unpark;            /* flags are in r13 */
+} ColdHelper;
+
 struct Tr {
     Code c;
     Cpu *cpu;
@@ -52,6 +61,8 @@ struct Tr {
     u16 live_in;                    /* flags wanted by the block */
     Cold cold[BLOCK_MAX_INSNS * 2];
     unsigned cold_count;
+    ColdHelper cold_helper[BLOCK_MAX_INSNS];
+    unsigned cold_helper_count;
     Exit exit[BLOCK_MAX_EXITS];
     unsigned exit_count;
     FaultEntry fault[BLOCK_MAX_INSNS * 2];
@@ -76,6 +87,20 @@ bool insn_ends_run(const Insn *n);      /* the same, and leaves the block */
 void emit_look_up(Code *c);
 void emit_helper(Tr *t, const Insn *n, X86Helper *fn);
 X86Helper *insn_helper(const InsnRow *row);
+Access stack_access(Tr *t, const Insn *n, unsigned base, int disp, unsigned kind, bool flags_live);
+void move_esp(Tr *t, int by);
+void load_r10_body(Tr *t, const Insn *n, Mem at);       /* of the operand's size, zero-extended */
+void push_r10_body(Tr *t, const Insn *n, Mem at);
+
+/* translate_string.c: MOVS, STOS, LODS */
+bool string_in_line(const Tr *t, const Insn *n);
+void emit_string(Tr *t, const Insn *n, bool flags_live);
+void string_thunks(Code *c, Thunks *thunk);     /* after the helper's thunk */
+
+/* translate_system.c: PUSHF, POPF, CLI, STI, CLD, STD */
+bool flag_insn_in_line(const Tr *t, const Insn *n);
+void emit_flag_insn(Tr *t, const Insn *n, bool flags_live);
+void emit_cold_helpers(Tr *t);
 
 /* translate.c: leaves the block towards a constant EIP, linkable. */
 void emit_exit(Tr *t, const Insn *n, u32 eip);

@@ -171,7 +171,7 @@ static Access operand_access(const Insn *n, bool flags_live)
     };
 }
 
-static void load_r10_body(Tr *t, const Insn *n, Mem at)
+void load_r10_body(Tr *t, const Insn *n, Mem at)
 {
     if (n->opsize == 2)
         emit_mem(&t->c, 0, 0, 0x0fb7, R10, at);
@@ -196,13 +196,12 @@ static void operand_to_r10(Tr *t, const Insn *n, bool flags_live)
 
 /* ---- the stack ---- */
 
-static void move_esp(Tr *t, const Insn *n, int by)
+void move_esp(Tr *t, int by)
 {
-    (void)n;
     emit_mem(&t->c, t->mode & MODE_SS32 ? 0 : 0x66, 0, 0x8d, R12, mem_base(R12, by));
 }
 
-static Access stack_access(Tr *t, const Insn *n, unsigned base, int disp, unsigned kind, bool flags_live)
+Access stack_access(Tr *t, const Insn *n, unsigned base, int disp, unsigned kind, bool flags_live)
 {
     return (Access){
         .n = n,
@@ -219,7 +218,7 @@ static Access stack_access(Tr *t, const Insn *n, unsigned base, int disp, unsign
 static void store_reg(Tr *t, const Insn *n, unsigned reg, Mem at)
 {
     emit_mem(&t->c, n->opsize == 2 ? 0x66 : 0, 0, 0x89, reg, at);
-    move_esp(t, n, -n->opsize);
+    move_esp(t, -n->opsize);
 }
 
 static void store_imm(Tr *t, const Insn *n, u32 imm, Mem at)
@@ -229,14 +228,14 @@ static void store_imm(Tr *t, const Insn *n, u32 imm, Mem at)
         emit16(&t->c, imm);
     else
         emit32(&t->c, imm);
-    move_esp(t, n, -n->opsize);
+    move_esp(t, -n->opsize);
 }
 
 static void push_reg_body(Tr *t, const Insn *n, Mem at)
 {
     store_reg(t, n, host_reg(n->has_modrm ? n->rm : n->opcode & 7), at);
 }
-static void push_r10_body(Tr *t, const Insn *n, Mem at) { store_reg(t, n, R10, at); }
+void push_r10_body(Tr *t, const Insn *n, Mem at) { store_reg(t, n, R10, at); }
 static void push_imm_body(Tr *t, const Insn *n, Mem at) { store_imm(t, n, n->imm, at); }
 static void push_return_body(Tr *t, const Insn *n, Mem at) { store_imm(t, n, n->eip + n->len, at); }
 
@@ -252,7 +251,7 @@ static void push(Tr *t, const Insn *n, bool flags_live)
 
 static void pop_body(Tr *t, const Insn *n, Mem at)
 {
-    move_esp(t, n, n->opsize);          /* first: POP ESP ends with what was loaded */
+    move_esp(t, n->opsize);          /* first: POP ESP ends with what was loaded */
     emit_mem(&t->c, n->opsize == 2 ? 0x66 : 0, 0, 0x8b, host_reg(n->has_modrm ? n->rm : n->opcode & 7), at);
 }
 
@@ -355,7 +354,7 @@ static void call_indirect(Tr *t, const Insn *n, bool flags_live)
 static void ret_body(Tr *t, const Insn *n, Mem at)
 {
     load_r10_body(t, n, at);
-    move_esp(t, n, n->opsize + (n->row->a == Iw ? (int)n->imm : 0));
+    move_esp(t, n->opsize + (n->row->a == Iw ? (int)n->imm : 0));
 }
 
 static void ret(Tr *t, const Insn *n, bool flags_live)
@@ -484,6 +483,7 @@ bool insn_in_run(const Insn *n)
     switch (n->row->action) {
     case A_COPY: case A_NOP: case A_LEA: case A_MOFFS: case A_XLAT: case A_PUSH: case A_LEAVE: return true;
     case A_POP: return !insn_is_mem(n);
+    case A_STRING: return !n->rep;
     default: return false;
     }
 }
@@ -536,5 +536,7 @@ void translate_insn(Tr *t, const Insn *n, u16 live_after)
     case A_CALLI: call_indirect(t, n, flags_live); break;
     case A_RET: ret(t, n, flags_live); break;
     case A_LOOP: loop(t, n); break;
+    case A_STRING: emit_string(t, n, flags_live); break;
+    case A_FLAG: emit_flag_insn(t, n, live_after != 0 || n->opcode == 0xfb); break;
     }
 }

@@ -112,6 +112,7 @@ enum {
     MODE_OSFXSR = 1 << 8,
     MODE_AC     = 1 << 9,       /* alignment is checked: CR0.AM, EFLAGS.AC, CPL 3 */
     MODE_WATCH  = 1 << 10,      /* data breakpoints are set: every access takes the slow path */
+    MODE_DF     = 1 << 11,      /* EFLAGS.DF: translated string instructions go upwards */
     MODE_SEG_SHIFT = 16,        /* 2 bits a segment register: SegClass */
 };
 typedef enum {
