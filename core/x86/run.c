@@ -83,12 +83,15 @@ static bool cached(const Cpu *cpu, const JumpCacheEntry *j, u32 context, u32 eip
     return j->key == ((u64)context << 32 | eip) && cpu->tlb->exec[j->linear_page] == j->page;
 }
 
+/* Not where the context changes: the host's stack holds calls of the old one, and a return compares only EIP. */
 const u8 *HELPER run_next(Cpu *cpu)
 {
-    if (__atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) || cpu->mode & MODE_STEP || log_on(LOG_EXEC))
+    u32 left = cpu->blocks->context_now, context = blocks_context(cpu);
+    if (__atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) || cpu->mode & MODE_STEP || log_on(LOG_EXEC) ||
+        context != left)
         return NULL;
     const JumpCacheEntry *j = &cpu->blocks->jump_cache[cpu->s.eip & (JUMP_CACHE_SIZE - 1)];
-    if (!cached(cpu, j, blocks_context(cpu), cpu->s.eip))
+    if (!cached(cpu, j, context, cpu->s.eip))
         return NULL;
     cpu->stat[STAT_EXIT_OTHER]++;
     return j->block->entry[ENTRY_PLAIN];
