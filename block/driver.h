@@ -71,7 +71,8 @@ struct BlkImage {                                   /* first member of each form
 };
 
 extern const BlkDriver raw_driver, qcow2_driver, overlay_driver;
-extern const BlkDriver qcow_driver, vmdk_driver, vpc_driver, vdi_driver;
+extern const BlkDriver qcow_driver, vmdk_driver, vpc_driver, vdi_driver, vhdx_driver, parallels_driver,
+    bochs_driver, cow_driver, cloop_driver, dmg_driver;
 
 /* Where a step of work stands: done; waiting for input or output, to be made again; failed. */
 typedef enum { STEP_OK, STEP_WAIT, STEP_FAIL } Step;

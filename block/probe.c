@@ -9,7 +9,8 @@
 #include <string.h>
 
 static const BlkDriver *const drivers[] = { &raw_driver, &qcow2_driver, &qcow_driver, &vmdk_driver,
-                                           &vpc_driver, &vdi_driver };
+                                           &vpc_driver, &vdi_driver, &vhdx_driver, &parallels_driver,
+                                           &bochs_driver, &cow_driver, &cloop_driver, &dmg_driver };
 
 /* Marks of the formats in use. at < 0: counted from the end of the file. */
 static const struct {
@@ -35,7 +36,7 @@ static const struct {
     { "parallels", 0,    16, "WithouFreSpacExt" },
     { "bochs",     0,    22, "Bochs Virtual HD Image" },
     { "cow",       0,    4,  "OOOM" },
-    { "cloop",     0,    25, "#!/bin/sh\n#V2.0 Format\nmod" },
+    { "cloop",     0,    23, "#!/bin/sh\n#V2.0 Format\n" },
     { "luks",      0,    6,  "LUKS\xba\xbe" },
     { "dmg",       -512, 4,  "koly" },
 };

@@ -103,6 +103,8 @@ struct Sparse {
  * it can't be. */
 void *sparse_new(size_t size, const BlkDriver *drv, const SparseOps *ops, const char *file, bool readonly,
                  Error *err);
+/* False where a format that is only read is asked for writing; the message says what can be done. */
+bool sparse_only_read(const BlkDriver *drv, const char *file, bool readonly, Error *err);
 /* Another file of the image; its number or -1. */
 int sparse_add_file(Sparse *s, const char *path, bool readonly, Error *err);
 /* The last step of opening: the disk's size is set, backing_name too where there is one. On error the image

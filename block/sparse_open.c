@@ -95,6 +95,13 @@ int sparse_add_file(Sparse *s, const char *path, bool readonly, Error *err)
     return (int)s->files - 1;
 }
 
+bool sparse_only_read(const BlkDriver *drv, const char *file, bool readonly, Error *err)
+{
+    return readonly || error_set(err, "%.300s: images of format %s are only read by this build (-snapshot or "
+                                 "readonly=on takes it; qemu-img convert makes another of it)", file,
+                                 drv->name);
+}
+
 void *sparse_new(size_t size, const BlkDriver *drv, const SparseOps *ops, const char *file, bool readonly,
                  Error *err)
 {
