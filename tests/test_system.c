@@ -1,7 +1,7 @@
 /*
  * The CPU's C side without translated code: helpers are called as the translator calls them, on a CPU and
  * memory made by hand. Paging walks, segment loads, gates, privilege changes, task switches, double faults,
- * SMM, strings, split accesses, CPUID.
+ * SMM, strings, split accesses.
  */
 #include "test.h"
 
@@ -856,26 +856,11 @@ static void test_misc(void)
           (cpu->s.eflags & FLAG_IF));
 }
 
-static void test_cpuid_msr(void)
+static void test_msr(void)
 {
-    Error err = { "" };
     u32 *r = cpu->s.gpr;
 
     protected_mode(0);
-    r[EAX] = 0;
-    CHECK(run(helper_cpuid, 0, 0, 0) == NEXT && r[EBX] == 0x756e6547 && r[EAX] == 6);
-    r[EAX] = 4;
-    CHECK_MSG(run(helper_cpuid, 0, 0, 0) == NEXT && !r[EAX] && !r[EBX] && !r[ECX] && !r[EDX],
-              "leaves in between are empty");
-    r[EAX] = 1;
-    CHECK(run(helper_cpuid, 0, 0, 0) == NEXT && (r[EDX] & FEAT_SSE2) && !(r[EDX] & FEAT_APIC) &&
-          r[EAX] >> 8 == 6);
-    CHECK(x86_model_select(cpu, "486", &err) && !has(cpu, FEAT_TSC));
-    CHECK(x86_model_select(cpu, "pentium3,-sse,+nx", &err) && !has(cpu, FEAT_SSE) &&
-          cpu->features[2] == FEAT3_NX);
-    CHECK(!x86_model_select(cpu, "z80", &err) && strstr(err.text, "z80") && strstr(err.text, "pentium3"));
-    CHECK(!x86_model_select(cpu, "486,+warp", &err) && strstr(err.text, "+warp"));
-    CHECK(x86_model_select(cpu, NULL, &err));
     r[ECX] = 0x174;
     r[EAX] = SEL_CODE0;
     r[EDX] = 0;
@@ -955,7 +940,7 @@ int main(void)
     test_rf_after_iret();
     test_io_permission();
     test_misc();
-    test_cpuid_msr();
+    test_msr();
     test_save();
     return test_end();
 }

@@ -13,6 +13,7 @@
 
 #include "../core/vm/machine.h"
 #include "../core/x86/emit.h"
+#include "../core/x86/system.h"
 #include "../core/x86/translate.h"
 #include "host_posix.h"
 
@@ -67,6 +68,8 @@ static const char *is_exception(const InsnRow *r)
     case A_INCDEC: return "REX prefixes in 64-bit mode: checked below";
     default: break;
     }
+    if (r->feature == F_RDRAND || r->feature == F_RDSEED)
+        return "random numbers: checked below";
     if (r->map == MAP_1 && r->opcode == 0x82)
         return "invalid in 64-bit mode, same as 80";
     return NULL;
@@ -203,8 +206,8 @@ static bool make_case(const InsnRow *r, World *w, Case *c)
         both(c, mandatory[r->prefix]);
     if (r->map != MAP_1)
         both(c, 0x0f);
-    if (r->map == MAP_0F38)
-        both(c, 0x38);
+    if (r->map >= MAP_0F38)
+        both(c, r->map == MAP_0F38 ? 0x38 : 0x3a);
     both(c, r->opcode);
     unsigned reg =
         r->sel & 0x70 && (r->sel & 0xf0) != 0x30 && (r->sel & 0xf0) != 0x50 ? r->sel & 7 : below(8);
@@ -427,7 +430,7 @@ static void all_rows(void)
 {
     unsigned tested = 0, excepted = 0;
     for (unsigned i = 0; i < insn_row_count; i++) {
-        if (is_exception(&insn_rows[i])) {
+        if (is_exception(&insn_rows[i]) || !insn_has_feature(cpu, insn_rows[i].feature)) {
             excepted++;
             continue;
         }
@@ -624,6 +627,46 @@ static void faults_are_exact(void)
     }
 }
 
+/* Every row that needs a feature is #UD on a CPU that has all but this one. */
+static void rows_without_their_feature_are_invalid(void)
+{
+    unsigned rows = 0;
+    for (unsigned i = 0; i < insn_row_count; i++) {
+        const InsnRow *r = &insn_rows[i];
+        u32 kept[FEAT_WORDS];
+        Case c;
+        if (r->feature == F_NONE || r->action != A_COPY || !insn_has_feature(cpu, r->feature))
+            continue;
+        random_world(&start);
+        if (!make_case(r, &start, &c))
+            continue;
+        memcpy(kept, cpu->features, sizeof kept);
+        for (unsigned bit = 0; bit < 32 * FEAT_WORDS && insn_has_feature(cpu, r->feature); bit++) {
+            memcpy(cpu->features, kept, sizeof kept);
+            cpu->features[bit / 32] &= ~(1u << bit % 32);
+        }
+        blocks_drop_all(cpu);
+        start.gpr[ESP] = 0x8000;
+        run_guest(&start, c.guest, c.guest_len, &end);
+        CHECK_MSG(cpu->s.eip == 0x4001 + VEC_UD * 16, "%s without its feature", r->name);
+        memcpy(cpu->features, kept, sizeof kept);
+        rows++;
+    }
+    blocks_drop_all(cpu);
+    CHECK_MSG(rows > 400, "%u rows need a feature", rows);
+}
+
+static void random_numbers_come_with_carry(void)
+{
+    if (!insn_has_feature(cpu, F_RDRAND))
+        return;
+    random_world(&start);
+    start.gpr[EBX] = 0;
+    snippet("\x0f\xc7\xf0\x0f\x92\xc3\x0f\xc7\xf1", 9);     /* rdrand eax; setc bl; rdrand ecx */
+    CHECK((end.gpr[EBX] & 255) != 1 || end.gpr[EAX] != end.gpr[ECX]);
+    CHECK(!(end.flags & (FLAG_OF | FLAG_SF | FLAG_ZF | FLAG_AF | FLAG_PF)));
+}
+
 static void invalid_floating_point_raises(void)
 {
     random_world(&start);
@@ -654,8 +697,7 @@ static void protected_mode(void)
     cpu->s.gdt_limit = 0x17;
     for (int i = 0; i < SEG_COUNT; i++)
         flat(&cpu->s.seg[i], i == CS ? 0xc09b : 0xc093);
-    for (unsigned i = 0; i < ARRAY_LEN(cpu->features); i++)
-        cpu->features[i] = 0xffffffff;
+    x86_host_features(cpu->features);
     x86_update_mode(cpu);
 }
 
@@ -702,6 +744,8 @@ int main(int argc, char **argv)
         code_outside_memory_runs_as_the_bus_reads_it();
         flags_survive_runs();
         faults_are_exact();
+        rows_without_their_feature_are_invalid();
+        random_numbers_come_with_carry();
         invalid_floating_point_raises();
     }
     return test_end();

@@ -25,6 +25,7 @@ typedef enum {
 /* model: NULL (a Pentium M), 486 pentium pentium2 pentium3 pentium4 coreduo qemu32 max ..., optional
  * ",+feature,-feature". */
 Cpu *cpu_create(Machine *m, const char *model, Error *err);
+const char *cpu_model_names(void);      /* what -cpu knows, with blanks between; the first is the default */
 void cpu_destroy(Cpu *cpu);
 void cpu_reset(Cpu *cpu);                   /* power-on or reset line */
 CpuExit cpu_run(Cpu *cpu);

@@ -3,6 +3,7 @@
  */
 #include "config.h"
 #include "log.h"
+#include "cpu.h"
 #include "options.h"
 
 #include <ctype.h>
@@ -65,9 +66,10 @@ bool apply_machine(Parse *p, const Option *o, const char *arg)
 bool apply_cpu(Parse *p, const Option *o, const char *arg)
 {
     (void)o;
-    if (wants_list(arg))
-        return print_list(p, "486 pentium pentium2 pentium3 (default) pentium4 coreduo qemu32 max\n"
-                             "with features: -cpu pentium3,-sse,+sse2\n");
+    if (wants_list(arg)) {
+        printf("%s\n", cpu_model_names());
+        return print_list(p, "the first is the default; with features: -cpu pentium3,-sse,+sse2\n");
+    }
     text_set(&p->cfg->cpu_model, arg);
     return true;
 }

@@ -55,7 +55,9 @@ bool insn_has_feature(const Cpu *cpu, unsigned feature)
         [F_SEP] = { 0, 11 }, [F_CMOV] = { 0, 15 }, [F_MMX] = { 0, 23 }, [F_FXSR] = { 0, 24 },
         [F_SSE] = { 0, 25 }, [F_SSE2] = { 0, 26 }, [F_SSE3] = { 1, 0 }, [F_SSSE3] = { 1, 9 },
         [F_SSE41] = { 1, 19 }, [F_SSE42] = { 1, 20 }, [F_POPCNT] = { 1, 23 },
-        [F_MOVBE] = { 1, 22 }, [F_CLFSH] = { 0, 19 },
+        [F_MOVBE] = { 1, 22 }, [F_CLFSH] = { 0, 19 }, [F_PCLMUL] = { 1, 1 }, [F_AES] = { 1, 25 },
+        [F_RDRAND] = { 1, 30 }, [F_RDSEED] = { 4, 18 }, [F_ADX] = { 4, 19 }, [F_SHA] = { 4, 29 },
+        [F_CLFLUSHOPT] = { 4, 23 },
     };
     return feature == F_NONE || (cpu->features[where[feature].word] >> where[feature].bit & 1);
 }

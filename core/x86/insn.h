@@ -63,12 +63,13 @@ enum {
     P_UNAL = 1 << 8,                    /* 16-byte operand needs no alignment */
     P_HF = 1 << 9,                      /* may fault on the host: wants an entry in the side table */
     P_COUNT = 1 << 10,                  /* shift or rotate by a count: leaves the flags alone if it is 0 */
-    P_STACK = 1 << 11,                  /* operand size is that of the stack access; no 66 on the copy */
+    P_X0R = 1 << 11, P_X0W = 1 << 12,   /* XMM0 is an operand that is not named: read, written */
 };
 
 /* CPUID features a row needs; feature_bit() in decode.c maps them to Cpu.features. */
 enum { F_NONE, F_FPU, F_TSC, F_MSR, F_CX8, F_SEP, F_CMOV, F_MMX, F_FXSR, F_SSE, F_SSE2, F_SSE3, F_SSSE3,
-       F_SSE41, F_SSE42, F_POPCNT, F_MOVBE, F_CLFSH };
+       F_SSE41, F_SSE42, F_POPCNT, F_MOVBE, F_CLFSH, F_PCLMUL, F_AES, F_RDRAND, F_RDSEED, F_ADX, F_SHA,
+       F_CLFLUSHOPT };
 
 /* Flag columns. */
 enum {

@@ -70,7 +70,7 @@ static void start_state(Cpu *cpu)
 
     for (int i = 0; i < 8; i++)
         s->gpr[i] = 0;
-    s->gpr[EDX] = (u32)cpu->model->family << 8 | (u32)cpu->model->model << 4 | cpu->model->stepping;
+    s->gpr[EDX] = x86_signature(cpu);
     s->eip = 0xfff0;
     s->eflags = FLAG_1;
     s->cr2 = s->cr3 = s->cr4 = 0;

@@ -142,15 +142,23 @@ bool gate_load(Cpu *cpu, int seg, u16 sel);     /* MOV or POP to ES, DS, FS, GS 
 bool gate_fast_call(Cpu *cpu, unsigned cpl);    /* CS and SS as SYSENTER (0) and SYSEXIT (3) set them */
 
 /* ---- cpuid.c ---- */
+/* CPUID leaf 4: type, level, kilobytes, ways, bytes a line; 0: no more. */
+typedef struct { u8 type, level; u16 kbytes; u8 ways, line; } CacheLevel;
+
 typedef struct CpuModel CpuModel;
 struct CpuModel {
     const char *name;
     u8 family, model, stepping;
+    u8 brand_id;                        /* leaf 1, EBX */
     u32 max_leaf;
-    u32 features[4];                    /* as Cpu.features */
+    u32 features[FEAT_WORDS];           /* as Cpu.features */
     const char *brand;                  /* NULL: no brand string */
     u32 cache[3];                       /* leaf 2: EAX, ECX, EDX */
+    const CacheLevel *levels;           /* leaf 4, where max_leaf goes so far */
 };
+/* What translated code copies to the host and the host may lack: the bits of Cpu.features that it has. */
+void x86_host_features(u32 have[FEAT_WORDS]);
+u32 x86_signature(const Cpu *cpu);      /* family, model, stepping: leaf 1's EAX, a reset's EDX */
 enum {
     FEAT_FPU = 1u << 0, FEAT_VME = 1u << 1, FEAT_DE = 1u << 2, FEAT_PSE = 1u << 3, FEAT_TSC = 1u << 4,
     FEAT_MSR = 1u << 5, FEAT_PAE = 1u << 6, FEAT_MCE = 1u << 7, FEAT_CX8 = 1u << 8, FEAT_APIC = 1u << 9,
@@ -159,8 +167,16 @@ enum {
     FEAT_MMX = 1u << 23, FEAT_FXSR = 1u << 24, FEAT_SSE = 1u << 25, FEAT_SSE2 = 1u << 26,
     FEAT_SS = 1u << 27,
 };
-enum { FEAT2_SSE3 = 1u << 0, FEAT2_SSSE3 = 1u << 9, FEAT2_CX16 = 1u << 13, FEAT2_HYPERVISOR = 1u << 31 };
+enum {
+    FEAT2_SSE3 = 1u << 0, FEAT2_PCLMUL = 1u << 1, FEAT2_SSSE3 = 1u << 9, FEAT2_SSE41 = 1u << 19,
+    FEAT2_SSE42 = 1u << 20, FEAT2_MOVBE = 1u << 22, FEAT2_POPCNT = 1u << 23, FEAT2_AES = 1u << 25,
+    FEAT2_RDRAND = 1u << 30, FEAT2_HYPERVISOR = 1u << 31,
+};
 enum { FEAT3_NX = 1u << 20 };
+enum {                                  /* leaf 7 */
+    FEAT7_ERMS = 1u << 9, FEAT7_RDSEED = 1u << 18, FEAT7_ADX = 1u << 19, FEAT7_CLFLUSHOPT = 1u << 23,
+    FEAT7_SHA = 1u << 29,
+};
 enum { EFER_NXE = 1 << 11 };
 static inline bool has(const Cpu *cpu, u32 edx) { return (cpu->features[0] & edx) == edx; }
 

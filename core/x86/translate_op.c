@@ -133,6 +133,8 @@ static void emit_copy(Tr *t, const Insn *n, const Mem *at)
     }
     if (swapped)
         emit_reg(c, 0, 0, 0x86, partner, swapped);
+    if (row->props & P_X0R)
+        emit_reg(c, 0, 0, 0x0f28, 0, 8);                /* movaps xmm0, xmm8 */
     note_fault(t, n);
     emit_prefixes(c, n);
     if (at)
@@ -146,6 +148,8 @@ static void emit_copy(Tr *t, const Insn *n, const Mem *at)
         emit_opcode(c, full_opcode(n));
     }
     emit_immediates(c, n);
+    if (row->props & P_X0W)
+        emit_reg(c, 0, 0, 0x0f28, 8, 0);
     if (swapped)
         emit_reg(c, 0, 0, 0x86, partner, swapped);
 }

@@ -138,6 +138,8 @@ typedef struct {
     u32 exec[1 << 20];
 } TlbSet;
 
+enum { FEAT_WORDS = 5 };
+
 typedef struct Block Block;
 typedef struct BlockCache BlockCache;
 typedef struct TlbFill TlbFill;         /* tlb.c's list of filled entries, so that a flush is cheap */
@@ -172,7 +174,7 @@ struct Cpu {
     u8 *arena;
     u8 *page_flags;
     const struct CpuModel *model;
-    u32 features[4];            /* CPUID: 1.EDX, 1.ECX, 80000001.EDX, 80000001.ECX */
+    u32 features[FEAT_WORDS];   /* CPUID: 1.EDX, 1.ECX, 80000001.EDX, 80000001.ECX, 7.EBX */
     int (*intack)(void *opaque);
     void *intack_opaque;
     u64 (*apic_get)(void *opaque);
