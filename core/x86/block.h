@@ -40,8 +40,9 @@ typedef struct Exit {
     struct Exit *next_incoming;
 } Exit;
 
-/* Where a host fault may happen, and which guest instruction that is. */
-typedef struct { u32 host_offset, eip; } FaultEntry;
+/* Where a host fault may happen, which guest instruction that is, and the x87 instruction before it whose
+ * pointers were not yet stored (x87_what 0: none). */
+typedef struct { u32 host_offset, eip, x87_eip, x87_what; } FaultEntry;
 
 struct Block {
     u32 eip, context;

@@ -9,6 +9,7 @@
  */
 #include "../vm/log.h"
 
+#include "fpu.h"
 #include "system.h"
 
 enum { ERROR_EXT = 1, ERROR_IDT = 2 };
@@ -213,6 +214,7 @@ static void deliver_protected(Cpu *cpu, int vector, u32 return_eip, bool softwar
 
 void x86_interrupt(Cpu *cpu, int vector, u32 return_eip, bool software, bool has_error, u32 error)
 {
+    x87_settle(cpu);
     if (cpu->delivering < 0)
         cpu->delivering = software ? DELIVER_SOFT : DELIVER_EXTERNAL;
     if (log_on(LOG_INT))

@@ -3,13 +3,11 @@
  * MASKMOV. Source: Intel SDM volume 1, 8.1.10 (x87 state images) and 10.5 (FXSAVE); volume 2.
  *
  * XMM0-7 of the guest are xmm8-15 of the host. Where C code may clobber those (everywhere but on Windows),
- * thunks keep them in s.fx while C runs, and that copy counts here. The last instruction's pointer is found
- * from the host's through the side tables. Not modelled: last data pointer and opcode (zero), as on
- * processors that keep them only for unmasked exceptions.
+ * thunks keep them in s.fx while C runs, and that copy counts here. The pointers to the last instruction are
+ * the translator's work (translate_x87.c), the host's own are not used.
  */
 #include "fpu.h"
 
-#include "block.h"
 #include "system.h"
 
 enum { FX_MXCSR = 24, FX_MXCSR_MASK = 28, FX_ST = 32, FX_XMM = 160, FX_XMM8 = 288, XMM_BYTES = 128 };
@@ -32,27 +30,29 @@ static void to_host(FxImage *host, const u8 *guest)
 {
     u32 mask = mxcsr_mask();
     *host = (FxImage){ { 0 } };
-    __builtin_memcpy(host->bytes, guest, 6);           /* not the last opcode: the host's differs */
+    __builtin_memcpy(host->bytes, guest, FX_FOP);
     store32(host->bytes + FX_MXCSR, load32(guest + FX_MXCSR) & mask);
     __builtin_memcpy(host->bytes + FX_ST, guest + FX_ST, XMM_BYTES);
     __builtin_memcpy(host->bytes + FX_XMM8, guest + FX_XMM, XMM_BYTES);
 }
 
-/* The registers as the guest's image; its other bytes are zero. */
-static void from_host(const Cpu *cpu, u8 *guest, u32 mask)
+/* The registers as the guest's image, with the pointers of s.fx; its other bytes are zero. */
+static void from_host(Cpu *cpu, u8 *guest, u32 mask)
 {
     FxImage host;
     save_registers(&host);
 #ifdef _WIN32
     const u8 *xmm = host.bytes + FX_XMM8;
-    (void)cpu;
 #else
     const u8 *xmm = cpu->s.fx + FX_XMM;
 #endif
-    u8 kept[XMM_BYTES];
+    u8 kept[XMM_BYTES], pointers[FX_MXCSR - FX_FOP];
+    x87_settle(cpu);
     __builtin_memcpy(kept, xmm, XMM_BYTES);
+    __builtin_memcpy(pointers, cpu->s.fx + FX_FOP, sizeof pointers);
     __builtin_memset(guest, 0, 512);
-    __builtin_memcpy(guest, host.bytes, 6);
+    __builtin_memcpy(guest, host.bytes, FX_FOP);
+    __builtin_memcpy(guest + FX_FOP, pointers, sizeof pointers);
     store32(guest + FX_MXCSR, load32(host.bytes + FX_MXCSR));
     store32(guest + FX_MXCSR_MASK, mask);
     __builtin_memcpy(guest + FX_ST, host.bytes + FX_ST, XMM_BYTES);
@@ -73,56 +73,92 @@ void fpu_store(Cpu *cpu, const FxImage *host)
     load_registers(host);
 }
 
+/* ---- pointers to the last instruction ---- */
+
+static void forget_pointers(Cpu *cpu)
+{
+    cpu->x87_what = 0;
+    __builtin_memset(cpu->s.fx + FX_FOP, 0, FX_MXCSR - FX_FOP);
+}
+
+void fpu_settle(Cpu *cpu)
+{
+    u32 what = cpu->x87_what, seg = what >> X87_SEG_SHIFT & 7;
+    cpu->x87_what = 0;
+    if (what & X87_INIT) {
+        forget_pointers(cpu);
+        return;
+    }
+    store16(cpu->s.fx + FX_FOP, what & X87_FOP);
+    store16(cpu->s.fx + FX_FCS, cpu->s.seg[CS].sel);
+    if (seg)
+        store16(cpu->s.fx + FX_FDS, cpu->s.seg[seg - 1].sel);
+}
+
 /* ---- images of FNSTENV and FNSAVE ---- */
 
-/* As FNSTENV stores it in 64-bit mode: the 32-bit protected form. */
+/* As FNSTENV stores it in 64-bit mode: the 32-bit protected form. Its pointers are not the guest's. */
 typedef struct { u32 control, status, tag, ip, cs_opcode, dp, ds; } Env;
 typedef struct {
     Env env;
     u8 st[80];
 } __attribute__((packed)) Save;
 
-/* Guest EIP of the x87 instruction at the host address whose low half is known; 0: not one of ours. */
-static u32 guest_ip(const Cpu *cpu, u32 host_low)
-{
-    BlockCache *bc = cpu->blocks;
-    const u8 *pc = bc->code + (host_low - (u32)(uintptr_t)bc->code);
-    const Block *b = pc < bc->code_next ? blocks_at(bc, pc) : NULL;
-    for (unsigned i = 0; b && i < b->fault_count; i++)
-        if (b->code + b->faults[i].host_offset == pc)
-            return b->faults[i].eip;
-    return 0;
-}
-
 static bool real_format(const Cpu *cpu) { return !(cpu->mode & MODE_PROT); }
 
-static unsigned write_env(const Cpu *cpu, u8 *out, const Env *e, unsigned opsize)
+static unsigned write_env(Cpu *cpu, u8 *out, const Env *e, unsigned opsize)
 {
-    u32 ip = guest_ip(cpu, e->ip), cs = ip ? cpu->s.seg[CS].sel : 0;
-    if (real_format(cpu))
+    const u8 *fx = cpu->s.fx;
+    x87_settle(cpu);
+    u32 ip = load32(fx + FX_FIP), dp = load32(fx + FX_FDP), op = load16(fx + FX_FOP) & X87_FOP;
+    u32 cs = load16(fx + FX_FCS), ds = load16(fx + FX_FDS);
+    u32 words[7] = { e->control, e->status, e->tag, ip, op << 16 | cs, dp, ds };
+    if (real_format(cpu)) {             /* linear addresses; their upper bits begin at bit 12 */
         ip += cs << 4;
-    if (opsize == 4) {
-        u32 words[7] = {
-            0xffff0000u | e->control, 0xffff0000u | e->status, 0xffff0000u | e->tag, ip, cs, 0, 0xffff0000u};
-        if (real_format(cpu)) {
-            words[3] = 0xffff0000u | (ip & 0xffff);
-            words[4] = ip >> 16 << 12;
-            words[6] = 0;
-        }
-        __builtin_memcpy(out, words, sizeof words);
-        return sizeof words;
+        dp += ds << 4;
+        words[3] = ip & 0xffff;
+        words[4] = (ip >> 16) << 12 | op;
+        words[5] = dp & 0xffff;
+        words[6] = (dp >> 16) << 12;
     }
-    u16 words[7] = { (u16)e->control, (u16)e->status, (u16)e->tag, (u16)ip, (u16)cs, 0, 0 };
-    if (real_format(cpu))
-        words[4] = (u16)(ip >> 16 << 12);
-    __builtin_memcpy(out, words, sizeof words);
-    return sizeof words;
+    for (unsigned i = 0; i < 7; i++) {
+        bool high_ones = i < 3 || (!real_format(cpu) && i == 6) || (real_format(cpu) && (i == 3 || i == 5));
+        if (opsize == 4)
+            store32(out + 4 * i, words[i] | (high_ones ? 0xffff0000u : 0));
+        else
+            store16(out + 2 * i, (u16)words[i]);
+    }
+    return 7 * opsize;
 }
 
-static unsigned read_env(const u8 *in, Env *e, unsigned opsize)
+static void take_pointers(Cpu *cpu, const u32 *words, unsigned opsize)
 {
-    unsigned step = opsize;
-    *e = (Env){ .control = load16(in), .status = load16(in + step), .tag = load16(in + 2 * step) };
+    u8 *fx = cpu->s.fx;
+    u32 ip = words[3], dp = words[5], cs = words[4] & 0xffff, ds = words[6] & 0xffff, op = words[4] >> 16;
+    if (real_format(cpu)) {
+        ip = (ip & 0xffff) | words[4] >> 12 << 16;
+        dp = (dp & 0xffff) | words[6] >> 12 << 16;
+        op = words[4];
+        cs = ds = 0;
+    } else if (opsize == 2) {
+        op = load16(fx + FX_FOP);       /* this form has no opcode */
+    }
+    cpu->x87_what = 0;
+    store16(fx + FX_FOP, op & X87_FOP);
+    store32(fx + FX_FIP, ip);
+    store16(fx + FX_FCS, (u16)cs);
+    store32(fx + FX_FDP, dp);
+    store16(fx + FX_FDS, (u16)ds);
+}
+
+static unsigned read_env(Cpu *cpu, const u8 *in, Env *e, unsigned opsize)
+{
+    u32 words[7];
+    x87_settle(cpu);
+    for (unsigned i = 0; i < 7; i++)
+        words[i] = opsize == 4 ? load32(in + 4 * i) : load16(in + 2 * i);
+    *e = (Env){ .control = words[0] & 0xffff, .status = words[1] & 0xffff, .tag = words[2] & 0xffff };
+    take_pointers(cpu, words, opsize);
     return 7 * opsize;
 }
 
@@ -165,7 +201,7 @@ u32 HELPER helper_fldenv(Cpu *cpu, u32 ea, u32 desc, u64 imm)
     (void)imm;
     if (error_pending(cpu))
         return X86_EXIT;
-    read_env(access_prepare(cpu, (int)desc_seg(desc), ea, 7 * opsize, 1), &e, opsize);
+    read_env(cpu, access_prepare(cpu, (int)desc_seg(desc), ea, 7 * opsize, 1), &e, opsize);
     __asm__ volatile("fldenv %0" : : "m"(e));
     return X86_NEXT;
 }
@@ -183,6 +219,7 @@ u32 HELPER helper_fnsave(Cpu *cpu, u32 ea, u32 desc, u64 imm)
     e.tag &= 0xffff;
     to += write_env(cpu, to, &e, opsize);
     __builtin_memcpy(to, s.st, sizeof s.st);
+    forget_pointers(cpu);
     return done(cpu, desc);
 }
 
@@ -196,7 +233,7 @@ u32 HELPER helper_frstor(Cpu *cpu, u32 ea, u32 desc, u64 imm)
     if (error_pending(cpu))
         return X86_EXIT;
     from = access_prepare(cpu, (int)desc_seg(desc), ea, 7 * opsize + sizeof s.st, 1);
-    from += read_env(from, &e, opsize);
+    from += read_env(cpu, from, &e, opsize);
     s.env = e;
     __builtin_memcpy(s.st, from, sizeof s.st);
     __asm__ volatile("frstor %0" : : "m"(s));
@@ -238,6 +275,9 @@ u32 HELPER helper_fxrstor(Cpu *cpu, u32 ea, u32 desc, u64 imm)
     }
     to_host(&host, guest.bytes);
     load_registers(&host);
+    cpu->x87_what = 0;
+    __builtin_memcpy(cpu->s.fx + FX_FOP, guest.bytes + FX_FOP, FX_MXCSR - FX_FOP);
+    store16(cpu->s.fx + FX_FOP, load16(cpu->s.fx + FX_FOP) & X87_FOP);
     __builtin_memcpy(cpu->s.fx + FX_XMM, guest.bytes + FX_XMM, XMM_BYTES);
     return X86_NEXT;
 }

@@ -30,16 +30,13 @@ u32 HELPER run_commit(Cpu *cpu) { return access_commit(cpu); }
 
 /* ---- faults of the host processor in translated code ---- */
 
-static u32 fault_eip(const Block *b, const u8 *pc, bool *found)
+static const FaultEntry *fault_entry(const Block *b, const u8 *pc)
 {
     u32 offset = (u32)(pc - b->code);
     for (unsigned i = 0; i < b->fault_count; i++)
-        if (b->faults[i].host_offset == offset) {
-            *found = true;
-            return b->faults[i].eip;
-        }
-    *found = false;
-    return 0;
+        if (b->faults[i].host_offset == offset)
+            return &b->faults[i];
+    return NULL;
 }
 
 void *run_fault_handler(void *opaque, void *host_pc, int vector)
@@ -47,14 +44,17 @@ void *run_fault_handler(void *opaque, void *host_pc, int vector)
     Cpu *cpu = opaque;
     BlockCache *bc = cpu->blocks;
     const u8 *pc = host_pc;
-    bool found = false;
     if (pc < bc->code_first || pc >= bc->code_end)
         return NULL;
     const Block *b = blocks_at(bc, pc);
-    u32 eip = b ? fault_eip(b, pc, &found) : 0;
-    if (!found)
+    const FaultEntry *f = b ? fault_entry(b, pc) : NULL;
+    if (!f)
         return NULL;
-    cpu->s.eip = eip;
+    cpu->s.eip = f->eip;
+    if (f->x87_what) {
+        store32(cpu->s.fx + FX_FIP, f->x87_eip);
+        cpu->x87_what = f->x87_what;
+    }
     bc->fault_vector = (u32)vector;
     return bc->thunk.host_fault;
 }

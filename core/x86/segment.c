@@ -4,6 +4,7 @@
  *
  * Source: Intel SDM vol. 3, chapter 5 (protection), vol. 2 (MOV, POP, LDS, LAR, LSL, VERR, LLDT, LTR).
  */
+#include "fpu.h"
 #include "system.h"
 
 /* ---- what translated code knows of segments ---- */
@@ -178,6 +179,7 @@ static void load_data(Cpu *cpu, int seg, u16 sel)
 
 void x86_load_seg(Cpu *cpu, int seg, u16 sel)
 {
+    x87_settle(cpu);
     if (!in_protected(cpu)) {
         cpu->s.seg[seg] = seg_real(cpu, seg, sel);
     } else if (seg == SS) {

@@ -6,6 +6,7 @@
  * firmware may copy the whole map and restore it later. Not modelled: I/O instruction restart, dual-monitor
  * treatment. Auto-HALT restart is.
  */
+#include "fpu.h"
 #include "system.h"
 
 /* Offsets from SMBASE + 0x8000. */
@@ -67,6 +68,7 @@ void x86_enter_smm(Cpu *cpu)
     X86State *s = &cpu->s;
     u32 halted = s->halted;
 
+    x87_settle(cpu);
     s->smm = 1;
     s->halted = 0;
     s->nmi_masked = 1;

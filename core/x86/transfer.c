@@ -6,6 +6,7 @@
  * Source: Intel SDM vol. 2 (each instruction's pseudo code), vol. 3, 5.8 (privilege and transfers), 20.2
  * (V86).
  */
+#include "fpu.h"
 #include "system.h"
 
 /* ---- stacks ---- */
@@ -173,6 +174,7 @@ u32 HELPER helper_jmp_far(Cpu *cpu, u32 ea, u32 desc, u64 imm)
     u16 sel;
     u32 offset;
 
+    x87_settle(cpu);
     far_operand(cpu, ea, desc, imm, &sel, &offset);
     if (in_protected(cpu))
         jmp_protected(cpu, sel, offset, x86_next_eip(cpu, desc));
@@ -264,6 +266,7 @@ u32 HELPER helper_call_far(Cpu *cpu, u32 ea, u32 desc, u64 imm)
     u16 sel;
     u32 offset;
 
+    x87_settle(cpu);
     far_operand(cpu, ea, desc, imm, &sel, &offset);
     if (in_protected(cpu)) {
         call_protected(cpu, sel, offset, x86_next_eip(cpu, desc), size);
@@ -340,6 +343,7 @@ u32 HELPER helper_ret_far(Cpu *cpu, u32 ea, u32 desc, u64 imm)
     u16 sel;
     (void)ea;
 
+    x87_settle(cpu);
     if (in_protected(cpu)) {
         ret_protected(cpu, size, release);
         return X86_EXIT;
@@ -452,6 +456,7 @@ u32 HELPER helper_iret(Cpu *cpu, u32 ea, u32 desc, u64 imm)
     (void)ea;
     (void)imm;
 
+    x87_settle(cpu);
     if (in_v86(cpu) && iopl(cpu) < 3)
         x86_raise_error(cpu, VEC_GP, 0);
     if (in_protected(cpu)) {
@@ -522,6 +527,7 @@ u32 HELPER helper_sysenter(Cpu *cpu, u32 ea, u32 desc, u64 imm)
     (void)desc;
     (void)imm;
 
+    x87_settle(cpu);
     if (!(cpu->s.cr0 & CR0_PE) || !sel)
         x86_raise_error(cpu, VEC_GP, 0);
     cpu->s.gpr[ESP] = cpu->s.sysenter_esp;
@@ -544,6 +550,7 @@ u32 HELPER helper_sysexit(Cpu *cpu, u32 ea, u32 desc, u64 imm)
     (void)desc;
     (void)imm;
 
+    x87_settle(cpu);
     if (!in_protected(cpu) || cpu->s.cpl || !sel)
         x86_raise_error(cpu, VEC_GP, 0);
     cpu->s.gpr[ESP] = cpu->s.gpr[ECX];

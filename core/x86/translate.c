@@ -216,6 +216,7 @@ static void begin(Tr *t, Cpu *cpu, u32 page, u32 context)
     t->cs_limit = cpu->s.seg[CS].limit;
     t->linear_page = (t->cs_base + cpu->s.eip) >> PAGE_SHIFT;
     t->count = t->cold_count = t->cold_helper_count = t->exit_count = t->fault_count = 0;
+    t->x87_what = 0;
     t->raise = NULL;
     t->parked = false;
     b->eip = cpu->s.eip;
@@ -348,6 +349,7 @@ static Block *finish(Tr *t)
         check_second_page(t);
     translate_all(t);
     const Insn *last = &t->insn[t->count - 1];
+    emit_x87_pointers(t);
     if (falls_through(last))
         emit_exit(t, last, last->eip + last->len);
     emit_cold(t);

@@ -25,6 +25,7 @@ typedef struct {
     bool aligned;           /* 16-byte operand that must be aligned */
     bool flags_live;        /* guest flags must survive the check */
     bool parked;            /* they are in r13: emit_access() copies Tr.parked */
+    u32 x87_eip, x87_what;  /* Tr's, likewise */
     NextEip next;
     void (*body)(Tr *t, const Insn *n, Mem at);
 } Access;
@@ -67,6 +68,7 @@ struct Tr {
     unsigned exit_count;
     FaultEntry fault[BLOCK_MAX_INSNS * 2];
     unsigned fault_count;
+    u32 x87_eip, x87_what;  /* the last x87 instruction, while its pointers are not stored; 0: none */
 };
 
 /* Translates what stands at s.eip; page: its arena page. Raises #PF for a second page that isn't there. */
@@ -85,6 +87,14 @@ void emit_unpark(Tr *t);        /* ... and back */
 bool insn_in_run(const Insn *n);        /* neither uses nor changes flags, and can't fault on the host */
 bool insn_ends_run(const Insn *n);      /* the same, and leaves the block */
 void emit_look_up(Code *c);
+/* translate_x87.c: pointers to the last x87 instruction, see fpu.h */
+Mem insn_ea(const Insn *n);          /* the operand's offset, in host registers (translate_op.c) */
+void x87_note(Tr *t, const Insn *n);            /* behind a copied x87 instruction */
+void emit_x87_pointers(Tr *t);                  /* stores what is waiting: before C or an exit may see it */
+void emit_x87_values(Code *c, u32 eip, u32 what);
+void emit_x87_done(Tr *t, const Insn *n);        /* stores those of n itself, which has a memory operand */
+bool x87_may_wait(const Insn *n);               /* nothing sees the pointers in this instruction's hot path */
+
 void emit_helper(Tr *t, const Insn *n, X86Helper *fn);
 X86Helper *insn_helper(const InsnRow *row);
 Access stack_access(Tr *t, const Insn *n, unsigned base, int disp, unsigned kind, bool flags_live);

@@ -132,6 +132,8 @@ void emit_access(Tr *t, Access a)
     assert(t->cold_count < ARRAY_LEN(t->cold));
     Cold *cold = &t->cold[t->cold_count++];
     a.parked = t->parked;
+    a.x87_eip = t->x87_eip;
+    a.x87_what = t->x87_what;
     if (a.parked)
         a.flags_live = false;
     *cold = (Cold){ .a = a };
@@ -182,9 +184,11 @@ static void emit_one_cold(Tr *t, const Cold *cold)
                    (u32)a->size << ACCESS_SIZE | (u32)a->kind << ACCESS_KIND | (u32)a->seg << ACCESS_SEG |
                        (u32)a->aligned << ACCESS_ALIGNED);
     emit_store_imm32(c, CPU_FIELD(s.eip), a->n->eip);
+    emit_x87_values(c, a->x87_eip, a->x87_what);
     emit_call_to(c, thunk->prepare);
     a->body(t, a->n, mem_base(R9, 0));
     if (a->kind & 2) {
+        emit_x87_done(t, a->n);
         if (a->next.in_r10)
             emit_store32(c, CPU_FIELD(s.eip), R10);
         else

@@ -106,7 +106,8 @@ static u32 full_opcode(const Insn *n)
 static void note_fault(Tr *t, const Insn *n)
 {
     if (n->row->props & P_HF && t->fault_count < ARRAY_LEN(t->fault))
-        t->fault[t->fault_count++] = (FaultEntry){ (u32)(t->c.p - t->b->code), n->eip };
+        t->fault[t->fault_count++] =
+            (FaultEntry){ (u32)(t->c.p - t->b->code), n->eip, t->x87_eip, t->x87_what };
 }
 
 /* The instruction itself; at: host address of its memory operand, NULL: none. AH..BH can't stand beside a REX
@@ -156,7 +157,7 @@ static void emit_copy(Tr *t, const Insn *n, const Mem *at)
 
 /* ---- memory operands ---- */
 
-static Mem guest_ea(const Insn *n)
+Mem insn_ea(const Insn *n)
 {
     return (Mem){ n->base == NO_REG ? (u8)NO_REG : (u8)host_reg(n->base), n->index, n->scale, (s32)n->disp };
 }
@@ -169,7 +170,7 @@ static Access operand_access(const Insn *n, bool flags_live)
     if (n->row->props & P_FPU && kind == P_MW)
         kind = P_MRW;                   /* an unmasked exception keeps the operand as it was */
     return (Access){
-        .n = n, .ea = guest_ea(n), .wrap16 = !n->addr32, .seg = n->seg, .size = n->mem_size, .kind = (u8)kind,
+        .n = n, .ea = insn_ea(n), .wrap16 = !n->addr32, .seg = n->seg, .size = n->mem_size, .kind = (u8)kind,
         .aligned = n->mem_size == 16 && !(n->row->props & P_UNAL), .flags_live = flags_live,
         .next = { false, n->eip + n->len }, .body = copy_body,
     };
@@ -414,7 +415,7 @@ void emit_helper(Tr *t, const Insn *n, X86Helper *fn)
         if (n->base == NO_REG && n->index == NO_REG)
             emit_mov_imm32(c, R8, n->addr32 ? n->disp : n->disp & 0xffff);
         else
-            emit_lea32(c, R8, guest_ea(n));
+            emit_lea32(c, R8, insn_ea(n));
         if (!n->addr32)
             emit_reg(c, 0, 0, 0x0fb7, R8, R8);
     } else {
@@ -439,9 +440,9 @@ static void lea(Tr *t, const Insn *n)
         emit_mov_imm32(c, R8, n->addr32 ? n->disp : n->disp & 0xffff);
         emit_reg(c, prefix, 0, 0x8b, to, R8);
     } else if (n->addr32) {
-        emit_mem(c, prefix, 0, 0x8d, to, guest_ea(n));
+        emit_mem(c, prefix, 0, 0x8d, to, insn_ea(n));
     } else {
-        emit_lea32(c, R8, guest_ea(n));
+        emit_lea32(c, R8, insn_ea(n));
         emit_reg(c, 0, 0, 0x0fb7, R8, R8);
         emit_reg(c, prefix, 0, 0x8b, to, R8);
     }
@@ -501,9 +502,12 @@ bool insn_ends_run(const Insn *n)
 void translate_insn(Tr *t, const Insn *n, u16 live_after)
 {
     if (!n->row) {
+        emit_x87_pointers(t);
         emit_helper(t, n, t->raise);
         return;
     }
+    if (!x87_may_wait(n))
+        emit_x87_pointers(t);
     const InsnRow *row = n->row;
     bool flags_live = row->read || live_after & ~(row->props & P_COUNT ? 0 : row->written | row->undefined);
     switch ((Action)row->action) {
@@ -518,6 +522,7 @@ void translate_insn(Tr *t, const Insn *n, u16 live_after)
             emit_access(t, operand_access(n, flags_live));
         else
             emit_copy(t, n, NULL);
+        x87_note(t, n);
         break;
     case A_HELPER: emit_helper(t, n, insn_helper(row)); break;
     case A_NOP: break;
