@@ -15,7 +15,7 @@
 
 enum {
     F_486 = FEAT_FPU,
-    F_P5 = FEAT_FPU | FEAT_DE | FEAT_PSE | FEAT_TSC | FEAT_MSR | FEAT_MCE | FEAT_CX8 | FEAT_APIC,
+    F_P5 = FEAT_FPU | FEAT_VME | FEAT_DE | FEAT_PSE | FEAT_TSC | FEAT_MSR | FEAT_MCE | FEAT_CX8 | FEAT_APIC,
     F_P2 = F_P5 | FEAT_PAE | FEAT_SEP | FEAT_MTRR | FEAT_PGE | FEAT_MCA | FEAT_CMOV | FEAT_PAT | FEAT_PSE36 |
            FEAT_MMX | FEAT_FXSR,
     F_P3 = F_P2 | FEAT_SSE,
@@ -75,7 +75,7 @@ static const struct { const char *alias, *name; } aliases[] = {
 
 /* Names of features for "+f,-f"; word: index into features[]. The first name of a bit is its own. */
 static const struct { const char *name; u8 word, bit; } feature_names[] = {
-    { "fpu", 0, 0 }, { "de", 0, 2 }, { "pse", 0, 3 }, { "tsc", 0, 4 }, { "msr", 0, 5 }, { "pae", 0, 6 },
+    { "fpu", 0, 0 }, { "vme", 0, 1 }, { "de", 0, 2 }, { "pse", 0, 3 }, { "tsc", 0, 4 }, { "msr", 0, 5 }, { "pae", 0, 6 },
     { "mce", 0, 7 }, { "cx8", 0, 8 }, { "apic", 0, 9 }, { "sep", 0, 11 }, { "mtrr", 0, 12 },
     { "pge", 0, 13 }, { "mca", 0, 14 }, { "cmov", 0, 15 }, { "pat", 0, 16 }, { "pse36", 0, 17 },
     { "clflush", 0, 19 }, { "mmx", 0, 23 }, { "fxsr", 0, 24 }, { "sse", 0, 25 }, { "sse2", 0, 26 },

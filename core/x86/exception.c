@@ -4,8 +4,7 @@
  * A fault leaves its instruction by __builtin_longjmp to the dispatcher, which then delivers it here.
  * Delivery through real-mode vectors, interrupt, trap and task gates; contributory faults and the double
  * fault; SMI, INIT, NMI, INTR. Source: Intel SDM vol. 3, chapter 6 (interrupt and exception handling), 17.3
- * (debug exceptions), 20.1.4 (real mode), 20.3.3 (V86). Not modelled: VME redirection (CPUID does not offer
- * VME), machine checks.
+ * (debug exceptions), 20.1.4 (real mode), 20.3.3 (V86). Not modelled: machine checks.
  */
 #include "../vm/log.h"
 

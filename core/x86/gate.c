@@ -161,7 +161,8 @@ bool gate_iret(Cpu *cpu)
     flags = load32(frame + 8);
     cpl = sel & 3;
     code = flat_in_gdt(cpu, sel, FLAT_CODE);
-    if (!code || dpl_of(code) != cpl || cpl < old || (flags & (FLAG_VM | FLAG_TF | FLAG_AC)))
+    if (!code || dpl_of(code) != cpl || cpl < old || (flags & (FLAG_VM | FLAG_TF | FLAG_AC)) ||
+        ((flags ^ cpu->s.eflags) & (FLAG_VIF | FLAG_VIP)))
         return false;
     ss = cpu->s.seg[SS];
     if (cpl == old) {

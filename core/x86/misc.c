@@ -251,8 +251,11 @@ u32 HELPER helper_pushf(Cpu *cpu, u32 ea, u32 desc, u64 imm)
 {
     (void)ea;
     (void)imm;
-    if (in_v86(cpu) && iopl(cpu) < 3)
-        x86_raise_error(cpu, VEC_GP, 0);
+    if (in_v86(cpu) && iopl(cpu) < 3) {
+        if (!virtual_if(cpu) || desc_size(desc) != 2)
+            x86_raise_error(cpu, VEC_GP, 0);
+        return go_on(cpu, desc, push(cpu, vme_flags_image(cpu), 2));
+    }
     return go_on(cpu, desc, push(cpu, x86_get_eflags(cpu) & ~(FLAG_VM | FLAG_RF), desc_size(desc)));
 }
 
@@ -263,8 +266,13 @@ u32 HELPER helper_popf(Cpu *cpu, u32 ea, u32 desc, u64 imm)
     (void)ea;
     (void)imm;
 
-    if (in_v86(cpu) && iopl(cpu) < 3)
-        x86_raise_error(cpu, VEC_GP, 0);
+    if (in_v86(cpu) && iopl(cpu) < 3) {
+        if (!virtual_if(cpu) || size != 2)
+            x86_raise_error(cpu, VEC_GP, 0);
+        vme_write_flags(cpu, stack_read(cpu, 0, 2));
+        stack_add(cpu, 2);
+        return go_on(cpu, desc, cpu->mode != mode);
+    }
     value = stack_read(cpu, 0, size);
     if (size == 4)
         mask |= FLAG_AC | FLAG_ID;

@@ -269,6 +269,10 @@ u32 HELPER helper_cli(Cpu *cpu, u32 ea, u32 desc, u64 imm)
     (void)ea;
     (void)desc;
     (void)imm;
+    if (virtual_if(cpu)) {
+        cpu->s.eflags &= ~(u32)FLAG_VIF;
+        return X86_NEXT;
+    }
     need_iopl(cpu);
     cpu->s.eflags &= ~FLAG_IF;
     return X86_NEXT;
@@ -284,6 +288,12 @@ u32 HELPER helper_sti(Cpu *cpu, u32 ea, u32 desc, u64 imm)
     (void)ea;
     (void)imm;
 
+    if (virtual_if(cpu)) {
+        if (cpu->s.eflags & FLAG_VIP)
+            x86_raise_error(cpu, VEC_GP, 0);
+        cpu->s.eflags |= FLAG_VIF;
+        return X86_NEXT;
+    }
     need_iopl(cpu);
     cpu->s.eflags |= FLAG_IF;
     if (was || !__atomic_load_n(&cpu->s.intr, __ATOMIC_SEQ_CST))

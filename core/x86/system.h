@@ -21,6 +21,12 @@ enum {
 static inline bool in_v86(const Cpu *cpu) { return (cpu->s.eflags & FLAG_VM) != 0; }
 static inline bool in_protected(const Cpu *cpu) { return (cpu->s.cr0 & CR0_PE) && !in_v86(cpu); }
 static inline unsigned iopl(const Cpu *cpu) { return cpu->s.eflags >> 12 & 3; }
+/* IOPL keeps the program from IF, and CR4.VME or PVI gives it VIF instead. */
+static inline bool virtual_if(const Cpu *cpu)
+{
+    return (cpu->s.cr0 & CR0_PE) && cpu->s.cpl == 3 && iopl(cpu) < 3 &&
+           (cpu->s.cr4 & (in_v86(cpu) ? CR4_VME : CR4_PVI));
+}
 static inline bool stack32(const Cpu *cpu) { return (cpu->s.seg[SS].attr & SEG_DB) != 0; }
 static inline u32 stack_mask(const Seg *ss) { return ss->attr & SEG_DB ? 0xffffffffu : 0xffffu; }
 static inline u32 attention(const Cpu *cpu) { return __atomic_load_n(&cpu->attention, __ATOMIC_RELAXED); }
@@ -53,6 +59,11 @@ bool push(Cpu *cpu, u32 value, unsigned size);
 /* Sets s.eflags' masked bits; sees to TF, AC, VM (mode) and IF (attention). */
 void x86_write_eflags(Cpu *cpu, u32 value, u32 mask);
 void x86_hold(Cpu *cpu, unsigned shadow);   /* s.shadow for the next instruction (segment.c) */
+/* In V86 mode with VME: POPF and IRET of 16 bits, and FLAGS as PUSHF and INT n push them (vme.c). */
+void vme_write_flags(Cpu *cpu, u32 value);
+u32 vme_flags_image(const Cpu *cpu);
+/* INT n in V86 mode. True: it went to the program's own handler. Raises #GP if IOPL forbids it. */
+bool vme_interrupt(Cpu *cpu, unsigned vector, u32 return_eip);
 void x86_check_irq(Cpu *cpu);               /* attention, if an event waits that may be taken */
 
 /* ---- descriptors (segment.c) ---- */

@@ -146,7 +146,7 @@ static void load_registers(Cpu *cpu, const TaskState *t, int reason)
     cpu->s.eip = t->eip;
     x86_write_eflags(cpu, t->flags | (reason == TASK_CALL ? FLAG_NT : 0),
                      FLAGS_ARITH | FLAG_TF | FLAG_IF | FLAG_DF | FLAG_IOPL | FLAG_NT | FLAG_RF | FLAG_VM |
-                         FLAG_AC | FLAG_ID);
+                         FLAG_AC | FLAG_ID | FLAG_VIF | FLAG_VIP);
     x86_set_cpl(cpu, in_v86(cpu) ? 3 : t->seg[CS] & 3);
     cpu->s.cr0 |= CR0_TS;
     cpu->s.dr[7] &= ~0x155u;        /* local breakpoints are the old task's */

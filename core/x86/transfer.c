@@ -373,7 +373,7 @@ static void iret_flags(Cpu *cpu, u32 value, unsigned size, unsigned old_cpl)
     if (old_cpl <= iopl(cpu))
         mask |= FLAG_IF;
     if (old_cpl == 0)
-        mask |= FLAG_IOPL;
+        mask |= FLAG_IOPL | (size == 4 ? FLAG_VIF | FLAG_VIP : 0);
     x86_write_eflags(cpu, value, mask);
 }
 
@@ -388,7 +388,7 @@ static void iret_to_v86(Cpu *cpu, u32 eip, u16 sel, u32 flags)
     x86_set_cpl(cpu, 3);
     x86_write_eflags(cpu, flags,
                      FLAGS_ARITH | FLAG_TF | FLAG_IF | FLAG_DF | FLAG_IOPL | FLAG_NT | FLAG_RF | FLAG_VM |
-                         FLAG_AC | FLAG_ID);
+                         FLAG_AC | FLAG_ID | FLAG_VIF | FLAG_VIP);
     cpu->s.seg[CS] = seg_real(cpu, CS, sel);
     for (unsigned i = 0; i < 5; i++)
         cpu->s.seg[order[i]] = seg_real(cpu, order[i], sels[i]);
@@ -444,6 +444,12 @@ static void iret_real(Cpu *cpu, unsigned size)
         mask |= FLAG_RF | FLAG_AC | FLAG_ID;
     if (!in_v86(cpu))
         mask |= FLAG_IOPL;
+    if (virtual_if(cpu)) {
+        if (eip > cpu->s.seg[CS].limit)
+            x86_raise_error(cpu, VEC_GP, 0);
+        vme_write_flags(cpu, flags);
+        mask = 0;
+    }
     load_real_cs(cpu, sel, eip);
     stack_add(cpu, (s32)(3 * size));
     x86_write_eflags(cpu, flags, mask);
@@ -457,7 +463,7 @@ u32 HELPER helper_iret(Cpu *cpu, u32 ea, u32 desc, u64 imm)
     (void)imm;
 
     x87_settle(cpu);
-    if (in_v86(cpu) && iopl(cpu) < 3)
+    if (in_v86(cpu) && iopl(cpu) < 3 && (!virtual_if(cpu) || size != 2))
         x86_raise_error(cpu, VEC_GP, 0);
     if (in_protected(cpu)) {
         if (cpu->s.eflags & FLAG_NT)
@@ -486,9 +492,12 @@ static u32 software(Cpu *cpu, int vector, u32 desc, bool checked)
 
 u32 HELPER helper_int(Cpu *cpu, u32 ea, u32 desc, u64 imm)
 {
+    u32 mode = cpu->mode;
     (void)ea;
-    if (in_v86(cpu) && iopl(cpu) < 3)
-        x86_raise_error(cpu, VEC_GP, 0);
+    if (in_v86(cpu) && vme_interrupt(cpu, imm & 0xff, x86_next_eip(cpu, desc))) {
+        cpu->step_lost = (mode & MODE_STEP) != 0;
+        return X86_EXIT;
+    }
     return software(cpu, (int)(imm & 0xff), desc, true);
 }
 
