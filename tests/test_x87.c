@@ -125,6 +125,16 @@ static void selectors_are_those_of_the_instruction(void)
     CHECK_MSG(load32(at + 16) >> 16 == 0x103, "the opcode has no prefix: %x", load32(at + 16));
 }
 
+static void each_block_leaves_the_others_segment(void)
+{
+    const u8 *at = ram + DATA + 0x100;
+    set_mode(true, true);
+    /* mov es, SEL_OTHER; fld [es:ebx]; jmp +0; fld1; jmp +0; fnstenv */
+    RUN("\xb8\x20\x00\x00\x00\x8e\xc0\x26\xd9\x03\xeb\x00\xd9\xe8\xeb\x00\xd9\xb3\x00\x01\x00\x00");
+    CHECK_MSG(load32(at + 24) == (0xffff0000u | SEL_OTHER), "%x", load32(at + 24));
+    CHECK(load32(at + 12) == CODE + 12);
+}
+
 static void images_carry_them_on(void)
 {
     const u8 *at = ram + DATA + 0x100;
@@ -216,6 +226,7 @@ int main(void)
     protected_16();
     real_mode();
     selectors_are_those_of_the_instruction();
+    each_block_leaves_the_others_segment();
     images_carry_them_on();
     they_survive_exits();
     an_unmasked_exception_names_its_instruction();

@@ -77,14 +77,14 @@ void fpu_store(Cpu *cpu, const FxImage *host)
 
 static void forget_pointers(Cpu *cpu)
 {
-    cpu->x87_what = 0;
+    cpu->x87_what = cpu->x87_seg = 0;
     __builtin_memset(cpu->s.fx + FX_FOP, 0, FX_MXCSR - FX_FOP);
 }
 
 void fpu_settle(Cpu *cpu)
 {
-    u32 what = cpu->x87_what, seg = what >> X87_SEG_SHIFT & 7;
-    cpu->x87_what = 0;
+    u32 what = cpu->x87_what, seg = cpu->x87_seg;
+    cpu->x87_what = cpu->x87_seg = 0;
     if (what & X87_INIT) {
         forget_pointers(cpu);
         return;
@@ -143,7 +143,7 @@ static void take_pointers(Cpu *cpu, const u32 *words, unsigned opsize)
     } else if (opsize == 2) {
         op = load16(fx + FX_FOP);       /* this form has no opcode */
     }
-    cpu->x87_what = 0;
+    cpu->x87_what = cpu->x87_seg = 0;
     store16(fx + FX_FOP, op & X87_FOP);
     store32(fx + FX_FIP, ip);
     store16(fx + FX_FCS, (u16)cs);
@@ -275,7 +275,7 @@ u32 HELPER helper_fxrstor(Cpu *cpu, u32 ea, u32 desc, u64 imm)
     }
     to_host(&host, guest.bytes);
     load_registers(&host);
-    cpu->x87_what = 0;
+    cpu->x87_what = cpu->x87_seg = 0;
     __builtin_memcpy(cpu->s.fx + FX_FOP, guest.bytes + FX_FOP, FX_MXCSR - FX_FOP);
     store16(cpu->s.fx + FX_FOP, load16(cpu->s.fx + FX_FOP) & X87_FOP);
     __builtin_memcpy(cpu->s.fx + FX_XMM, guest.bytes + FX_XMM, XMM_BYTES);

@@ -32,7 +32,7 @@ static void host_side_reset(Cpu *cpu)
     cpu->delivering = DELIVER_NONE;
     cpu->access.pending = false;
     cpu->debug_pending = 0;
-    cpu->x87_what = 0;
+    cpu->x87_what = cpu->x87_seg = 0;
     cpu->step_lost = cpu->shadow_new = cpu->rf_new = false;
 }
 

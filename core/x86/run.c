@@ -54,6 +54,8 @@ void *run_fault_handler(void *opaque, void *host_pc, int vector)
     if (f->x87_what) {
         store32(cpu->s.fx + FX_FIP, f->x87_eip);
         cpu->x87_what = f->x87_what;
+        if (f->x87_what >> X87_SEG_SHIFT & 7)
+            cpu->x87_seg = f->x87_what >> X87_SEG_SHIFT & 7;
     }
     bc->fault_vector = (u32)vector;
     return bc->thunk.host_fault;

@@ -44,6 +44,7 @@ static void start_anew(Tr *t)
     for (unsigned at = FX_FIP; at < FX_FIP + 16; at += 4)
         emit_store_imm32(&t->c, fx_word(at), 0);
     emit_store_imm32(&t->c, CPU_FIELD(x87_what), X87_INIT);
+    emit_store_imm32(&t->c, CPU_FIELD(x87_seg), 0);
     t->x87_what = 0;
 }
 
@@ -82,6 +83,8 @@ void emit_x87_values(Code *c, u32 eip, u32 what)
         return;
     emit_store_imm32(c, fx_word(FX_FIP), eip);
     emit_store_imm32(c, CPU_FIELD(x87_what), what);
+    if (what >> X87_SEG_SHIFT & 7)      /* else the segment of an earlier operand still counts */
+        emit_store_imm32(c, CPU_FIELD(x87_seg), what >> X87_SEG_SHIFT & 7);
 }
 
 void emit_x87_pointers(Tr *t)

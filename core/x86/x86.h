@@ -161,7 +161,7 @@ struct Cpu {
     u8 bounce[512] __attribute__((aligned(64)));    /* one access that can't be done in place */
     u64 scratch[16];            /* spill space of translated code */
     /* The last x87 instruction's pointers came to s.fx without opcode and selectors: X87_* of fpu.h */
-    u32 x87_what;
+    u32 x87_what, x87_seg;
     /* ---- C only ---- */
     void *leave[5];             /* __builtin_setjmp buffer of the dispatcher: x86_raise() ends there */
     TlbSet *tlb_set[2];         /* 0 supervisor, 1 user */
