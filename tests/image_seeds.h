@@ -194,7 +194,7 @@ static size_t seed_adc(const u8 *in, size_t n, u8 *out)
     return o;
 }
 
-/* Pieces of 32 sectors: stored, zlib and perhaps ADC in turn. The table lies in the XML or in the resource fork. */
+/* Pieces of 32 sectors: stored, zlib and perhaps ADC. The table lies in the XML or in the resource fork. */
 static Seed seed_dmg(const u8 *disk, u32 bytes, bool xml, bool adc)
 {
     enum { PIECE = 16384, MISH = 204, RUN = 40 };

@@ -201,8 +201,8 @@ static void test_packed(const Shape *s, u32 sectors)
         CHECK(!tool("convert -O raw %s %s", file, raw));
     }
     if (have_tool && s->theirs) {
-        CHECK(!tool("convert -c -f raw -O %s %s%s %s %s", s->format, s->theirs[0] ? "-o " : "", s->theirs, raw,
-                    file));
+        CHECK(!tool("convert -c -f raw -O %s %s%s %s %s", s->format, s->theirs[0] ? "-o " : "", s->theirs,
+                    raw, file));
         img = open_image(s, file, true);
         CHECK_MSG(equals(img, model, bytes), "%s of %u: theirs, compressed, is read", format_name(s), bytes);
         close_image(img);
