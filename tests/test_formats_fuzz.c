@@ -50,8 +50,8 @@ static Seed made_seed(const char *format, const char *options, const char *base)
 static u64 interesting(u64 old, u64 file_bytes)
 {
     static const u64 values[] = { 0, 1, 2, 0xff, 0x1ff, 0x200, 0xffff, 0x10000, 0x7fffffff, 0x80000000,
-                                  0xfffffffe, 0xffffffff, 0x100000000ull, 1ull << 47, 1ull << 55, 1ull << 62, 1ull << 63,
-                                  ~0ull, 0x7fffffffffffffffull };
+                                  0xfffffffe, 0xffffffff, 0x100000000ull, 1ull << 47, 1ull << 55, 1ull << 62,
+                                  1ull << 63, ~0ull, 0x7fffffffffffffffull };
 
     switch (mem_random() % 6) {
     case 0: return old ^ 1ull << (mem_random() % 64);

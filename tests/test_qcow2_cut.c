@@ -3,61 +3,15 @@
  * synced and a random choice of the sectors that were not. Our check must find nothing worse than leaks, and
  * each sector must hold what was flushed, or something newer. Longer with QEMU_WIN_ROUNDS=n (default 4).
  */
-#include "mem_files.h"
+#include "power_cut.h"
 
-#include <stdio.h>
-
-enum { SECTORS = 400, NEWER = 12 };
-
-static u32 flushed[SECTORS], newer[SECTORS][NEWER];     /* tags: what a sector is filled with */
-static unsigned newer_count[SECTORS];
-static u32 next_tag = 1;
-static u64 cuts, bad_checks, lost, leaked;
+static u64 cuts, bad_checks, leaked;
 static bool changing_snapshots;
 static unsigned one_in = 3;
 
 static Qcow2 *open_mem(const char *name, bool readonly, Error *err)
 {
     return (Qcow2 *)qcow2_driver.open(NULL, name, readonly, err);
-}
-
-/* The file as it is found after the cut. */
-static void power_cut(MemFile *from, MemFile *to)
-{
-    u32 mode = mem_random() % 4;    /* none, all, or some of what was not synced */
-
-    memset(to->now, 0, to->bytes);
-    memcpy(to->now, from->synced, from->synced_bytes);
-    to->bytes = from->synced_bytes;
-    for (MemWrite *w = from->writes; w; w = w->next) {
-        for (u32 at = 0, n; at < w->bytes; at += n) {
-            n = SECTOR - (u32)((w->at + at) % SECTOR);
-            if (n > w->bytes - at)
-                n = w->bytes - at;
-            if (mode == 0 || (mode > 1 && mem_random() % 3 == 0))
-                continue;
-            memcpy(to->now + w->at + at, w->data + at, n);
-            if (w->at + at + n > to->bytes)
-                to->bytes = w->at + at + n;
-        }
-    }
-}
-
-static bool tag_allowed(unsigned i, const u8 *sector)
-{
-    u32 tag = load32(sector);
-
-    for (u32 k = 0; k < SECTOR; k += 4) {
-        if (load32(sector + k) != tag)
-            return false;
-    }
-    if (tag == flushed[i])
-        return true;
-    for (unsigned k = 0; k < newer_count[i]; k++) {
-        if (newer[i][k] == tag)
-            return true;
-    }
-    return false;
 }
 
 static void look_at_cut(MemFile *f)
@@ -101,84 +55,13 @@ static void look_at_cut(MemFile *f)
     mem_before_write = look_at_cut;
 }
 
-/* What is on the disk is what is read. */
-static void note_flushed(Qcow2 *q)
-{
-    static u8 disk[SECTORS * SECTOR];
-
-    if (image_do(&q->img, BLK_READ, 0, disk, sizeof(disk)) != BLK_OK)
-        lost++;
-    for (unsigned i = 0; i < SECTORS; i++) {
-        lost += !tag_allowed(i, disk + i * SECTOR);
-        flushed[i] = load32(disk + i * SECTOR);
-        newer_count[i] = 0;
-    }
-}
-
-static void flush(Qcow2 *q)
-{
-    if (image_do(&q->img, BLK_FLUSH, 0, NULL, 0) != BLK_OK)
-        lost++;
-    note_flushed(q);
-}
-
-static bool room_for_tags(unsigned at, unsigned n)
-{
-    for (unsigned i = at; i < at + n; i++) {
-        if (newer_count[i] == NEWER)
-            return false;
-    }
-    return true;
-}
-
-static unsigned ended;
-static void count_ended(BlkReq *req) { (void)req; ended++; }
-
-static void write_some(Qcow2 *q)
-{
-    static u8 buf[3][64 * SECTOR];
-    BlkReq req[3];
-    unsigned at = mem_random() % SECTORS, n = 0;
-
-    ended = 0;
-    for (; n < 3 && at < SECTORS; n++) {
-        unsigned count = 1 + mem_random() % (mem_random() % 4 ? 9 : 64);
-        bool discard = mem_random() % 8 == 0;
-
-        if (count > SECTORS - at)
-            count = SECTORS - at;
-        if (!room_for_tags(at, count))
-            break;
-        for (unsigned i = 0; i < count; i++) {
-            u32 tag = discard ? 0 : next_tag++;
-
-            newer[at + i][newer_count[at + i]++] = tag;
-            for (u32 k = 0; k < SECTOR; k += 4)
-                store32(buf[n] + i * SECTOR + k, tag);
-        }
-        req[n] = (BlkReq){.op = discard ? BLK_DISCARD : BLK_WRITE,
-                          .offset = at * SECTOR,
-                          .bytes = count * SECTOR,
-                          .buf = buf[n],
-                          .done = count_ended};
-        image_submit(&q->img, &req[n]);
-        at += count + mem_random() % 30;
-    }
-    while (ended < n)
-        host_io_wait();
-    for (unsigned i = 0; i < n; i++)
-        lost += req[i].result != BLK_OK;
-    if (n == 0)
-        flush(q);
-}
-
 static void change_snapshots(Qcow2 *q)
 {
     Error err = { "" };
     u32 what = mem_random() % 3;
     bool ok = true;
 
-    flush(q);
+    flush(&q->img);
     changing_snapshots = true;
     if (what == 0 && q->snapshots < 3) {
         ok = snapshot_create(q, "s", 1, 0, &err);
@@ -203,7 +86,7 @@ static void change_snapshots(Qcow2 *q)
     }
     CHECK_MSG(ok, "snapshot operation %u: %s", what, err.text);
     changing_snapshots = false;
-    note_flushed(q);
+    note_flushed(&q->img);
 }
 
 static void run(u32 version, u32 cluster_bits, u32 ref_order, bool snapshots, unsigned steps)
@@ -222,9 +105,9 @@ static void run(u32 version, u32 cluster_bits, u32 ref_order, bool snapshots, un
     q = open_mem("disk", false, &err);
     mem_before_write = look_at_cut;
     for (unsigned i = 0; i < steps; i++) {
-        write_some(q);
+        write_some(&q->img);
         if (mem_random() % 6 == 0)
-            flush(q);
+            flush(&q->img);
         if (snapshots && mem_random() % 20 == 0)
             change_snapshots(q);
     }
