@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "../core/vm/log.h"
+#include "../core/vm/machine.h"
 #include "../core/vm/timer.h"
 #include "driver.h"
 
@@ -52,6 +53,8 @@ static char *copy_text(const char *s)
 void image_complete(BlkReq *req, BlkResult result)
 {
     req->result = result;
+    if (req->blk && (result == BLK_ERR_IO || result == BLK_ERR_NOSPACE))
+        machine_tell(req->blk->m, MACHINE_IO_ERROR, req->blk->name, req);
     if (req->blk)
         req->blk->in_flight--;
     req->done(req);
@@ -120,6 +123,11 @@ void blk_submit(Blk *blk, BlkReq *req)
         answer_later(blk, req, result);
     else
         image_submit(blk->img, req);
+}
+
+const char *blk_format(const Blk *blk)
+{
+    return blk->img ? blk->format : "";
 }
 
 void blk_drain(Blk *blk)

@@ -25,6 +25,8 @@ GUEST_MODULES = (
     "images",
     "power",
     "ports",
+    "qmp",
+    "gdb",
     "hostile",
     "linux",
     "memtest",

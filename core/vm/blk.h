@@ -46,6 +46,7 @@ bool blk_readonly(const Blk *blk);
 bool blk_is_cdrom(const Blk *blk);
 const char *blk_name(const Blk *blk);
 const char *blk_file(const Blk *blk);                           /* "" without a medium */
+const char *blk_format(const Blk *blk);                         /* the same */
 
 void blk_submit(Blk *blk, BlkReq *req);
 /* returns when nothing is in flight; runs done() callbacks */

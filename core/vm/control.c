@@ -4,8 +4,10 @@
 #include <stdio.h>
 
 #include "chardev.h"
+#include "gdbstub.h"
 #include "machine.h"
 #include "monitor.h"
+#include "qmp.h"
 
 static bool open_at(Machine *m, const char *label, const char *spec, const char *option, Chardev **chr, Error *err)
 {
@@ -29,8 +31,16 @@ bool control_open(Machine *m, Error *err)
         snprintf(label, sizeof label, control ? "qmp%d" : "monitor%d", i + !control);
         if (!open_at(m, label, m->cfg.mon[i].spec, control ? "-qmp" : "-mon", &chr, err))
             return false;
-        if (chr)
+        if (chr && control)
+            qmp_create(m, chr, m->cfg.mon[i].pretty);
+        else if (chr)
             monitor_create(m, chr);
+    }
+    if (m->cfg.gdb) {
+        if (!open_at(m, "gdb", m->cfg.gdb, "-gdb", &chr, err))
+            return false;
+        if (chr && !gdb_serve(m, chr))
+            return error_set(err, "-gdb: out of memory");
     }
     return true;
 }

@@ -77,5 +77,23 @@ void cpu_info_jit(Cpu *cpu, PrintFn *print, void *opaque);
 unsigned cpu_disassemble(const u8 *code, unsigned len, u64 address, unsigned bits, char *out,
                          size_t out_size);
 unsigned cpu_code_bits(Cpu *cpu);           /* 16 or 32, of the current CS */
+void cpu_info_idt(Cpu *cpu, PrintFn *print, void *opaque);
+void cpu_info_gdt(Cpu *cpu, PrintFn *print, void *opaque);
+
+/* ---- for a debugger; CPU parked ----
+ * A stop ends cpu_run() with CPU_EXIT_DEBUG. Execution stops come before the instruction, data stops behind
+ * it. Addresses are linear. Neither memory nor the guest's debug registers are touched. */
+typedef enum { CPU_STOP_NONE, CPU_STOP_STEP, CPU_STOP_EXEC, CPU_STOP_WRITE, CPU_STOP_READ, CPU_STOP_ACCESS } CpuStop;
+enum { CPU_STOPS_MAX = 64 };
+bool cpu_stop_add(Cpu *cpu, CpuStop kind, u64 linear, u32 bytes);       /* false: more than CPU_STOPS_MAX */
+bool cpu_stop_remove(Cpu *cpu, CpuStop kind, u64 linear, u32 bytes);    /* false: there is no such */
+void cpu_stop_clear(Cpu *cpu);
+void cpu_step(Cpu *cpu, bool on);           /* stops after each instruction; no interrupts are taken */
+/* Goes on from where it stands: the execution stop there does not count once more. machine_cont() calls it. */
+void cpu_resume(Cpu *cpu);
+CpuStop cpu_stopped_by(Cpu *cpu, u64 *linear);      /* and forgets it. linear: of the data, of the instruction */
+/* eax ... edi, eip (offset in CS), eflags; others are refused. */
+bool cpu_set_register(Cpu *cpu, const char *name, u64 value);
+u8 *cpu_fx_image(Cpu *cpu);                 /* FXSAVE's 512 bytes: may be written */
 
 #endif

@@ -41,6 +41,7 @@ struct MachineThread {
     bool running;               /* the person's will: not paused */
     bool powered_off;           /* -no-shutdown: the machine is off, the window stays */
     bool quit;
+    bool by_guest;              /* what asked for a reset or the end was no person */
     int exit_code;
 };
 
@@ -290,6 +291,7 @@ void machine_stop(Machine *m)
     clocks_run(m, false);
     machine_unpark(m);
     ui_state_changed(m->ui);
+    machine_tell(m, MACHINE_STOPPED, NULL, NULL);
 }
 
 void machine_cont(Machine *m)
@@ -299,21 +301,50 @@ void machine_cont(Machine *m)
     if (t->running || t->powered_off)
         return;
     t->running = true;
+    if (m->cpu)
+        cpu_resume(m->cpu);
     clocks_run(m, true);
     if (m->stood && t->stop_ns)
         m->stood(m->stood_opaque, host_now_ns() - t->stop_ns);
     host_cond_signal(t->cpu_cond);
     host_wake();
     ui_state_changed(m->ui);
+    machine_tell(m, MACHINE_RESUMED, NULL, NULL);
+}
+
+void machine_listen(Machine *m, MachineListener *l)
+{
+    l->next = m->listeners;
+    m->listeners = l;
+}
+
+void machine_unlisten(Machine *m, MachineListener *l)
+{
+    for (MachineListener **p = &m->listeners; *p; p = &(*p)->next) {
+        if (*p == l) {
+            *p = l->next;
+            return;
+        }
+    }
+}
+
+void machine_tell(Machine *m, MachineEvent e, const char *detail, void *subject)
+{
+    for (MachineListener *l = m->listeners, *next; l; l = next) {
+        next = l->next;
+        l->event(l->opaque, e, detail, subject);
+    }
 }
 
 bool machine_running(Machine *m) { return m->thread->running; }
 
 void machine_request(Machine *m, MachineRequest r)
 {
-    if (r == REQ_RESET && m->cfg.no_reboot)
-        r = REQ_SHUTDOWN;
-    m->thread->requests |= r;
+    if ((r & REQ_RESET) && m->cfg.no_reboot)
+        r = (MachineRequest)(REQ_SHUTDOWN | (r & REQ_BY_HOST));
+    if (!(r & REQ_BY_HOST) && (r & (REQ_RESET | REQ_SHUTDOWN)))
+        m->thread->by_guest = true;
+    m->thread->requests |= r & ~REQ_BY_HOST;
     if (m->cpu && r != REQ_POWERDOWN)
         cpu_attention(m->cpu, CPU_ATT_STOP);
     host_wake();
@@ -322,23 +353,34 @@ void machine_request(Machine *m, MachineRequest r)
 void machine_set_exit_code(Machine *m, int code) { m->thread->exit_code = code; }
 int machine_exit_code(Machine *m) { return m->thread->exit_code; }
 
+static void serve_shutdown(Machine *m)
+{
+    MachineThread *t = m->thread;
+
+    machine_tell(m, MACHINE_SHUTDOWN, !t->by_guest ? "host-signal" : m->cfg.no_reboot ? "guest-reset" : "guest-shutdown",
+                 NULL);
+    if (!m->cfg.no_shutdown) {
+        t->quit = true;
+        return;
+    }
+    machine_stop(m);
+    t->powered_off = true;
+    ui_state_changed(m->ui);
+}
+
 static void serve_requests(Machine *m, u32 requests)
 {
     MachineThread *t = m->thread;
 
     if (requests & REQ_QUIT) {
+        machine_tell(m, MACHINE_SHUTDOWN, "host-qmp-quit", NULL);
         t->quit = true;
         return;
     }
-    if (requests & REQ_SHUTDOWN) {
-        if (!m->cfg.no_shutdown) {
-            t->quit = true;
-            return;
-        }
-        machine_stop(m);
-        t->powered_off = true;
-        ui_state_changed(m->ui);
-    }
+    if (requests & REQ_SHUTDOWN)
+        serve_shutdown(m);
+    if (t->quit)
+        return;
     if (requests & REQ_STOP)
         machine_stop(m);
     if (requests & REQ_RESET) {
@@ -347,9 +389,13 @@ static void serve_requests(Machine *m, u32 requests)
         t->powered_off = false;
         machine_unpark(m);
         ui_state_changed(m->ui);
+        machine_tell(m, MACHINE_RESET, t->by_guest ? "guest-reset" : "host-qmp-system-reset", NULL);
     }
-    if ((requests & REQ_POWERDOWN) && m->powerdown)
+    if ((requests & REQ_POWERDOWN) && m->powerdown) {
         m->powerdown(m->powerdown_opaque);
+        machine_tell(m, MACHINE_POWERDOWN, NULL, NULL);
+    }
+    t->by_guest = false;
 }
 
 bool machine_service(Machine *m, u64 *deadline_ns)

@@ -44,6 +44,7 @@ struct Machine {
     void (*board_reset)(void *opaque);
     void *board_opaque;
     struct InfoNode *info_topics;   /* monitor.c's list of what devices show by `info` */
+    struct MachineListener *listeners;
 };
 
 /* Makes an empty machine (memory, clocks, UI hub; no chips). The board (devices/pc.h) fills it. Config is
@@ -80,10 +81,31 @@ typedef enum {
     REQ_STOP     = 1 << 2,
     REQ_POWERDOWN = 1 << 3,         /* press the power button */
     REQ_QUIT     = 1 << 4,          /* monitor `quit`, window closed: ends with 0 */
+    REQ_BY_HOST  = 1 << 5,          /* beside REQ_RESET: by a person or a program, not by the guest */
 } MachineRequest;
 void machine_request(Machine *m, MachineRequest r);
 void machine_set_exit_code(Machine *m, int code);       /* isa-debug-exit */
 int machine_exit_code(Machine *m);
+
+/*
+ * What happens to the machine, for QMP and the debugger. Main thread, lock held; a listener may not stop or
+ * start the machine from inside.
+ */
+typedef enum {
+    MACHINE_STOPPED, MACHINE_RESUMED,
+    MACHINE_RESET,                  /* detail: who did it, as QMP says it: "guest-reset" ... */
+    MACHINE_SHUTDOWN,               /* the same */
+    MACHINE_POWERDOWN,
+    MACHINE_IO_ERROR,               /* a disk request failed. detail: drive's name; subject: the BlkReq */
+} MachineEvent;
+typedef struct MachineListener {
+    void (*event)(void *opaque, MachineEvent e, const char *detail, void *subject);
+    void *opaque;
+    struct MachineListener *next;
+} MachineListener;
+void machine_listen(Machine *m, MachineListener *l);
+void machine_unlisten(Machine *m, MachineListener *l);
+void machine_tell(Machine *m, MachineEvent e, const char *detail, void *subject);
 
 /*
  * One turn of the machine's part of the main loop: serves requests, runs due timers. Main thread, lock held.

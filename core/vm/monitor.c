@@ -57,11 +57,12 @@ void monitor_puts(Monitor *mon, const char *text)
             mon->out_lost = true;
             break;
         }
-        if (*text == '\n')
+        if (*text == '\n' && mon->chr)
             mon->out[mon->out_len++] = '\r';
         mon->out[mon->out_len++] = (u8)*text;
     }
-    flush_out(mon);
+    if (mon->chr)
+        flush_out(mon);
 }
 
 void monitor_printf(Monitor *mon, const char *fmt, ...)
@@ -376,6 +377,26 @@ Monitor *monitor_create(Machine *m, Chardev *chr)
         greet(mon);
     chardev_attach(chr, &mon_frontend, mon);
     return mon;
+}
+
+/* A monitor without a character device keeps what it has to say. */
+char *monitor_capture(Machine *m, const char *line)
+{
+    Monitor *mon = calloc(1, sizeof *mon);
+    char *text = NULL;
+    if (!mon)
+        return NULL;
+    mon->m = m;
+    mon->mem_format = 'x';
+    mon->mem_size = 4;
+    monitor_run(mon, line);
+    if (out_room(mon, 1)) {
+        mon->out[mon->out_len] = 0;
+        text = (char *)mon->out;
+        mon->out = NULL;
+    }
+    monitor_destroy(mon);
+    return text;
 }
 
 void monitor_destroy(Monitor *mon)

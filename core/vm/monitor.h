@@ -18,8 +18,11 @@ void monitor_destroy(Monitor *mon);
 void monitor_printf(Monitor *mon, const char *fmt, ...) PRINTF_LIKE(2, 3);
 PrintFn monitor_print;          /* a PrintFn whose opaque is the Monitor: prints a line and a newline */
 
-/* Runs one command line as if typed; output goes to the monitor. For tests and later QMP. */
+/* Runs one command line as if typed; output goes to the monitor. For tests. */
 void monitor_run(Monitor *mon, const char *line);
+
+/* Runs a line and returns what it printed, malloc'ed; NULL: out of memory. For QMP and the debugger. */
+char *monitor_capture(Machine *m, const char *line);
 
 /* Devices add their `info NAME` topics: help is one line. */
 void monitor_add_info(Machine *m, const char *name, const char *help,

@@ -49,7 +49,7 @@ static void cmd_cont(Monitor *mon, const Args *a)
 static void cmd_reset(Monitor *mon, const Args *a)
 {
     (void)a;
-    machine_request(mon->m, REQ_RESET);
+    machine_request(mon->m, (MachineRequest)(REQ_RESET | REQ_BY_HOST));
 }
 
 static void cmd_powerdown(Monitor *mon, const Args *a)

@@ -333,9 +333,15 @@ static bool note_key(Ui *ui, u16 scancode, bool down)
 
 void ui_key(Ui *ui, u16 scancode, bool down)
 {
+    if (!down || guest_visible(ui))
+        ui_send_key(ui, scancode, down);
+    else
+        wake_refresh(ui);
+}
+
+void ui_send_key(Ui *ui, u16 scancode, bool down)
+{
     wake_refresh(ui);
-    if (down && !guest_visible(ui))
-        return;
     if (note_key(ui, scancode, down) && ui->keyboard)
         ui->keyboard->key(ui->keyboard_opaque, scancode, down);
 }

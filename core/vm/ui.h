@@ -76,6 +76,7 @@ enum {
 void ui_special(Ui *ui, int key);
 void ui_mouse(Ui *ui, int dx, int dy, int dz, unsigned buttons);      /* buttons: 1 left, 2 right, 4 middle */
 /* to the guest, whatever console is visible */
+void ui_send_key(Ui *ui, u16 scancode, bool down);
 void ui_send_mouse(Ui *ui, int dx, int dy, int dz, unsigned buttons);
 void ui_release_keys(Ui *ui);                           /* the window lost its focus: all keys up */
 

@@ -295,6 +295,8 @@ static void watch(Cpu *cpu, u32 address, u32 size, unsigned kinds)
 void watch_access(Cpu *cpu, u32 linear, unsigned size, int access)
 {
     watch(cpu, linear, size, access == ACC_WRITE ? 1 << 1 | 1 << 3 : 1 << 3);
+    if (cpu->debug.datas)
+        debug_data(cpu, linear, size, access == ACC_WRITE);
 }
 
 void watch_io(Cpu *cpu, u32 port, unsigned size)

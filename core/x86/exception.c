@@ -253,6 +253,8 @@ static void shut_down(Cpu *cpu)
     if (log_on(LOG_INT | LOG_CPU_RESET))
         log_line("the guest's CPU shut down: a fault while it delivered a double fault (cs:eip %04x:%08x)",
                  cpu->s.seg[CS].sel, cpu->s.eip);
+    if (log_on(LOG_CPU_RESET))
+        debug_reset_story(cpu);
     cpu->delivering = DELIVER_NONE;
     cpu->s.shutdown = 1;
     cpu_attention(cpu, CPU_ATT_IRQ);
@@ -265,6 +267,8 @@ void x86_deliver_fault(Cpu *cpu)
     u32 error = cpu->fault_error;
 
     cpu->fault_vector = -1;
+    if (log_on(LOG_CPU_RESET))
+        debug_fault_story(cpu, first, vector, has_error, error);
     if (first == VEC_DF && (contributory(vector) || vector == VEC_PF)) {
         shut_down(cpu);
         return;
@@ -376,7 +380,7 @@ bool x86_service(Cpu *cpu, CpuExit *why)
     }
     if (cpu->s.shadow && !cpu->s.halted)
         return true;            /* x86_stepped() looks again */
-    if (take_event(cpu))
+    if ((!cpu->debug.step || cpu->s.halted) && take_event(cpu))
         return true;
     if (cpu->s.halted) {
         cpu_attention(cpu, CPU_ATT_IRQ);

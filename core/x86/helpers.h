@@ -49,4 +49,7 @@ X86Helper helper_in, helper_out;                            /* E4 E5 E6 E7 (imm:
 /* ---- string.c: A4-AF, 6C-6F, REP from desc ---- */
 X86Helper helper_movs, helper_cmps, helper_stos, helper_lods, helper_scas, helper_ins, helper_outs;
 
+/* ---- debug.c ---- */
+X86Helper helper_debug_stop;        /* in front of an instruction that has an execution stop */
+
 #endif

@@ -89,8 +89,8 @@ static bool cached(const Cpu *cpu, const JumpCacheEntry *j, u32 context, u32 eip
 const u8 *HELPER run_next(Cpu *cpu)
 {
     u32 left = cpu->blocks->context_now, context = blocks_context(cpu);
-    if (__atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) || cpu->mode & MODE_STEP || log_on(LOG_EXEC) ||
-        context != left)
+    if (__atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) || cpu->mode & MODE_STEP || cpu->debug.stop ||
+        log_on(LOG_EXEC) || context != left)
         return NULL;
     const JumpCacheEntry *j = &cpu->blocks->jump_cache[cpu->s.eip & (JUMP_CACHE_SIZE - 1)];
     if (!cached(cpu, j, context, cpu->s.eip))
@@ -152,7 +152,15 @@ static bool turn(Cpu *cpu, CpuExit *why)
     if (cpu->fault_vector >= 0) {
         cpu->stat[STAT_FAULTS]++;
         x86_deliver_fault(cpu);
+        if (cpu->debug.step)
+            debug_stepped(cpu);
         return true;
+    }
+    if (cpu->debug.stop) {
+        cpu->debug.stop = false;
+        cpu->scratch[SCRATCH_LINK] = 0;
+        *why = CPU_EXIT_DEBUG;
+        return false;
     }
     /* In this order: who raises attention sets its bit before the limit. */
     if (__atomic_load_n(&cpu->poll_limit, __ATOMIC_RELAXED) != cpu->stack_limit)
@@ -170,6 +178,8 @@ static bool turn(Cpu *cpu, CpuExit *why)
     if (cpu->mode & MODE_STEP) {
         bool tf = cpu->s.eflags & FLAG_TF;
         enter(cpu, find_block(cpu, context));
+        if (cpu->debug.step)
+            debug_stepped(cpu);
         x86_stepped(cpu, tf);
         return true;
     }

@@ -53,7 +53,8 @@ void x86_update_mode(Cpu *cpu)
         mode |= segment_mode(cpu, seg);
     mode |= in_protected(cpu) ? MODE_PROT : 0;
     mode |= in_v86(cpu) ? MODE_V86 : 0;
-    mode |= (s->eflags & FLAG_TF) || s->shadow || (dr7 & 0xff) ? MODE_STEP : 0;
+    mode |= (s->eflags & FLAG_TF) || s->shadow || (dr7 & 0xff) || cpu->debug.step ? MODE_STEP : 0;
+    mode |= cpu->debug.datas ? MODE_STEP | MODE_WATCH : 0;
     mode |= s->eflags & FLAG_DF ? MODE_DF : 0;
     mode |= s->cr0 & CR0_EM ? MODE_EM : 0;
     mode |= s->cr0 & CR0_TS ? MODE_TS : 0;

@@ -152,6 +152,8 @@ static u32 decode_page(Tr *t, const u8 *code, unsigned avail, u32 eip)
     unsigned jumps = 0;
     while (t->count < max && pos < avail && jumps < BLOCK_MAX_EXITS - 2) {
         Insn *n = &t->insn[t->count];
+        if (t->cpu->debug.execs && t->count > 0 && debug_exec_stop(t->cpu, t->cs_base + eip))
+            break;
         DecodeResult r = insn_decode(n, code + pos, avail - pos, eip, t->mode & MODE_CS32);
         if (r == DECODE_SHORT)
             break;
@@ -339,6 +341,19 @@ static void emit_entries(Tr *t)
     b->entry[ENTRY_PLAIN] = c->p;
 }
 
+/* Notes the block for -d cpu_reset: linear address and mode into a ring whose index is a byte. */
+static void emit_trace(Tr *t)
+{
+    Code *c = &t->c;
+    Mem at = { R15, R9, 3, (s32)offsetof(Cpu, trace) - CPU_BIAS };
+    emit_mem(c, 0, 0, 0x0fb6, R9, CPU_FIELD(trace_next));
+    emit_store_imm32(c, at, t->cs_base + t->b->eip);
+    at.disp += 4;
+    emit_store_imm32(c, at, t->mode);
+    emit_lea32(c, R9, mem_base(R9, 1));
+    emit_mem(c, 0, 0, 0x88, R9, CPU_FIELD(trace_next));
+}
+
 static Block *finish(Tr *t)
 {
     BlockCache *bc = t->cpu->blocks;
@@ -347,6 +362,10 @@ static Block *finish(Tr *t)
     emit_entries(t);
     if (b->page2 != MEM_NO_PAGE && !b->unlinked)
         check_second_page(t);
+    if (log_on(LOG_CPU_RESET))
+        emit_trace(t);
+    if (t->cpu->debug.execs && debug_exec_stop(t->cpu, t->cs_base + b->eip))
+        emit_helper(t, &t->insn[0], helper_debug_stop);
     translate_all(t);
     const Insn *last = &t->insn[t->count - 1];
     emit_x87_pointers(t);

@@ -139,6 +139,7 @@ typedef struct {
 } TlbSet;
 
 enum { FEAT_WORDS = 5 };
+enum { TRACE_BLOCKS = 256 };
 
 typedef struct Block Block;
 typedef struct BlockCache BlockCache;
@@ -198,10 +199,30 @@ struct Cpu {
     /* the stepped instruction itself made s.shadow, loaded RF: they hold for the next one */
     bool shadow_new, rf_new;
     bool has_apic;
+    /* debug.c: a debugger's stops */
+    struct {
+        struct { u32 linear, bytes; CpuStop kind; } at[CPU_STOPS_MAX];
+        u32 count, execs, datas;    /* of all, of each kind */
+        bool step, stop;            /* stop: cpu_run() shall end */
+        bool resumes;               /* the execution stop at resume_at does not count, once */
+        u32 resume_at;
+        CpuStop why;
+        u32 why_at;
+    } debug;
+    struct { u32 linear, mode; } trace[TRACE_BLOCKS];   /* -d cpu_reset: the blocks entered last */
+    u32 trace_next;             /* its low byte counts; written by translated code */
     u8 pin_levels;              /* of the edge-triggered pins */
     u64 stat[16];               /* for info jit, see STAT_* of block.h */
 };
 #define CPU_BIAS 128
+_Static_assert(TRACE_BLOCKS == 256, "translated code lets a byte wrap");
+
+/* ================= debug.c ================= */
+bool debug_exec_stop(const Cpu *cpu, u32 linear);
+void debug_data(Cpu *cpu, u32 linear, u32 size, bool write);    /* an access, while there are data stops */
+void debug_stepped(Cpu *cpu);               /* an instruction has been stepped */
+void debug_reset_story(Cpu *cpu);           /* -d cpu_reset: what led to a triple fault */
+void debug_fault_story(Cpu *cpu, int first, int vector, bool has_error, u32 error);  /* notes one for it */
 
 /* ================= helpers: instructions that call C =================
  *
