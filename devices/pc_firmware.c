@@ -111,7 +111,7 @@ static void set_boot_cmos(Pc *pc, const char *letters_in_order)
     rtc_set_cmos(pc->rtc, 0x38, (u8)(code[2] << 4 | !cfg->fd_bootchk));
 }
 
-/* -boot once= is for the machine's start, which is its first reset. */
+/* -boot once= is for the machine's start, which is its first reset; the monitor's boot_set for those to come. */
 static void was_reset(void *opaque)
 {
     Pc *pc = opaque;
@@ -119,6 +119,16 @@ static void was_reset(void *opaque)
     if (pc->started)
         set_boot_cmos(pc, pc->dev.m->cfg.boot);
     pc->started = true;
+}
+
+static bool boot_set(void *opaque, const char *letters)
+{
+    Config *cfg = &((Pc *)opaque)->dev.m->cfg;
+
+    if (!*letters || letters[strspn(letters, "acdn")] || strlen(letters) >= sizeof(cfg->boot))
+        return false;
+    strcpy(cfg->boot, letters);
+    return true;
 }
 
 static void set_drive_cmos(Pc *pc)
@@ -198,10 +208,9 @@ bool pc_configure_firmware(Pc *pc, Error *err)
     add_e820(pc);
     set_memory_cmos(pc);
     set_boot_cmos(pc, cfg->boot_once[0] ? cfg->boot_once : cfg->boot);
-    if (cfg->boot_once[0]) {
-        m->board_reset = was_reset;
-        m->board_opaque = pc;
-    }
+    m->board_reset = was_reset;
+    m->board_opaque = pc;
+    m->boot_set = boot_set;
     set_drive_cmos(pc);
     rtc_set_cmos(pc->rtc, 0x5f, 0);                     /* CPUs, less one */
     set_cmos_checksum(pc);

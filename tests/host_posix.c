@@ -11,6 +11,7 @@
 #include "../core/vm/host.h"
 #include "../core/vm/machine.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -334,6 +335,19 @@ bool host_io_wait(void)
 }
 
 bool host_file_exists(const char *path) { return access(path, F_OK) == 0; }
+
+void host_list_folder(const char *folder, void (*each)(void *opaque, const char *name, bool is_folder), void *opaque)
+{
+    DIR *d = opendir(*folder ? folder : ".");
+    const struct dirent *e;
+
+    while (d && (e = readdir(d))) {
+        if (e->d_name[0] != '.')
+            each(opaque, e->d_name, e->d_type == DT_DIR);
+    }
+    if (d)
+        closedir(d);
+}
 
 bool host_file_delete(const char *path, Error *err)
 {

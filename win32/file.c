@@ -226,6 +226,25 @@ bool host_file_delete(const char *path, Error *err)
     return code ? fail(err, path, code) : true;
 }
 
+void host_list_folder(const char *folder, void (*each)(void *opaque, const char *name, bool is_folder), void *opaque)
+{
+    char pattern[600];
+    WIN32_FIND_DATAW found;
+    snprintf(pattern, sizeof pattern, "%s*", folder);
+    wchar_t *wide = wide_from_utf8(pattern);
+    HANDLE h = FindFirstFileW(wide, &found);
+    free(wide);
+    if (h == INVALID_HANDLE_VALUE)
+        return;
+    do {
+        char *name = utf8_from_wide(found.cFileName);
+        if (name[0] != '.')
+            each(opaque, name, found.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY);
+        free(name);
+    } while (FindNextFileW(h, &found));
+    FindClose(h);
+}
+
 bool host_file_exists(const char *path)
 {
     wchar_t *wide = wide_path(path);

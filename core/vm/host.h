@@ -116,6 +116,8 @@ bool host_io_wait(void);
  * is larger than max. In core/vm/slurp.c, for all hosts. */
 u8 *host_file_slurp(const char *path, size_t max, size_t *size, Error *err);
 bool host_file_exists(const char *path);
+/* The files of a folder ("" is the current one), in no order; those that begin with a dot are left out. */
+void host_list_folder(const char *folder, void (*each)(void *opaque, const char *name, bool is_folder), void *opaque);
 
 /* Firmware and other files that are part of the program. Name as in pc-bios ("bios-256k.bin"); false: not
  * there. */

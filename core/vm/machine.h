@@ -43,6 +43,7 @@ struct Machine {
     void *stood_opaque;
     void (*board_reset)(void *opaque);
     void *board_opaque;
+    bool (*boot_set)(void *board_opaque, const char *letters);      /* order from the next reset on */
     struct InfoNode *info_topics;   /* monitor.c's list of what devices show by `info` */
     struct MachineListener *listeners;
 };

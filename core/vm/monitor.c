@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "blk.h"
+#include "host.h"
 #include "log.h"
 #include "ui.h"
 #include "version.h"
@@ -284,7 +285,43 @@ static const char *nth_word_of(const char *list, int i, char *out, size_t size)
     }
 }
 
-const char *monitor_candidate(Monitor *mon, Complete kind, int i)
+enum { FILES_MAX = 512 };
+static struct { char *name[FILES_MAX]; int count; const char *folder; size_t folder_len; } files;
+
+static void add_file(void *opaque, const char *name, bool is_folder)
+{
+    (void)opaque;
+    size_t size = files.folder_len + strlen(name) + 2;
+    char *text = files.count < FILES_MAX ? malloc(size) : NULL;
+    if (!text)
+        return;
+    snprintf(text, size, "%.*s%s%s", (int)files.folder_len, files.folder, name, is_folder ? "/" : "");
+    files.name[files.count++] = text;
+}
+
+/* Names in the folder of what is typed so far, with that folder in front. */
+static const char *nth_file(const char *typed, int i)
+{
+    char folder[512];
+    if (i == 0) {
+        while (files.count)
+            free(files.name[--files.count]);
+        const char *base = typed;
+        for (const char *p = typed; *p; p++) {
+            if (*p == '/' || *p == '\\' || *p == ':')
+                base = p + 1;
+        }
+        files.folder = typed;
+        files.folder_len = (size_t)(base - typed);
+        if (files.folder_len < sizeof folder) {
+            snprintf(folder, sizeof folder, "%.*s", (int)files.folder_len, typed);
+            host_list_folder(folder, add_file, NULL);
+        }
+    }
+    return i < files.count ? files.name[i] : NULL;
+}
+
+const char *monitor_candidate(Monitor *mon, Complete kind, const char *typed, int i)
 {
     static char word[64];
     switch (kind) {
@@ -314,7 +351,9 @@ const char *monitor_candidate(Monitor *mon, Complete kind, int i)
         return NULL;
     case COMPLETE_LOG:
         return nth_word_of(log_names(), i, word, sizeof word);
-    case COMPLETE_NONE:
+    case COMPLETE_FILE:
+        return nth_file(typed, i);
+    case COMPLETE_DRIVE_FILE: case COMPLETE_NONE:
         break;
     }
     return NULL;

@@ -9,6 +9,7 @@
 
 #include "blk.h"
 #include "device.h"
+#include "gdbstub.h"
 #include "log.h"
 #include "nic.h"
 #include "ui.h"
@@ -69,6 +70,32 @@ static void cmd_log(Monitor *mon, const Args *a)
         return;
     }
     log_mask = mask;
+}
+
+static void cmd_logfile(Monitor *mon, const Args *a)
+{
+    if (!log_to_file(a->argv[0]))
+        monitor_printf(mon, "logfile: %.200s can't be made\n", a->argv[0]);
+}
+
+static void cmd_gdbserver(Monitor *mon, const Args *a)
+{
+    const char *where = a->argc ? a->argv[0] : "tcp::1234";
+    char spec[256];
+    Error err = { "" };
+    if (!strcmp(where, "none")) {
+        monitor_puts(mon, gdb_end(mon->m) ? "no debugger is let in any more\n" : "there was no debugger's server\n");
+        return;
+    }
+    bool port = where[strspn(where, "0123456789")] == 0;
+    bool bare = port || (!strncmp(where, "tcp:", 4) && !strstr(where, ",server"));
+    snprintf(spec, sizeof spec, "%s%.200s%s", port ? "tcp::" : "", where, bare ? ",server,nowait" : "");
+    gdb_end(mon->m);
+    Chardev *chr = chardev_open(mon->m, "gdb", spec, &err);
+    if (chr && gdb_serve(mon->m, chr))
+        monitor_printf(mon, "waiting for a debugger at '%s'\n", spec);
+    else
+        monitor_printf(mon, "gdbserver: %s\n", err.text[0] ? err.text : "out of memory");
 }
 
 /* ---- keyboard, mouse, screen ---- */
@@ -171,6 +198,13 @@ static void cmd_change(Monitor *mon, const Args *a)
         monitor_printf(mon, "change: %s\n", err.text);
 }
 
+static void cmd_commit(Monitor *mon, const Args *a)
+{
+    if (strcmp(a->argv[0], "all") && !find_drive(mon, a->argv[0]))
+        return;
+    monitor_puts(mon, "commit: not while the machine runs; 'qemu-img commit FILE' does it afterwards\n");
+}
+
 const Command monitor_commands[] = {
     { "help", "?", 0, 1, false, COMPLETE_COMMAND, "[command]", "list the commands, or explain one",
       monitor_help },
@@ -186,7 +220,7 @@ const Command monitor_commands[] = {
     { "mouse_button", NULL, 1, 1, false, COMPLETE_NONE, "state",
       "set the mouse buttons (1 left, 2 middle, 4 right)",
       cmd_mouse_button },
-    { "screendump", NULL, 1, 1, false, COMPLETE_NONE, "file",
+    { "screendump", NULL, 1, 1, false, COMPLETE_FILE, "file",
       "save the screen as PPM, or PNG if the name ends in .png",
       cmd_screendump },
     { "x", NULL, 0, -1, true, COMPLETE_NONE, "/fmt address",
@@ -200,9 +234,34 @@ const Command monitor_commands[] = {
       cmd_eject },
     { "set_link", NULL, 2, 2, false, COMPLETE_NONE, "name on|off", "take a network's cable out, or put it in",
       cmd_set_link },
-    { "change", NULL, 2, 3, false, COMPLETE_DRIVE, "drive file [format]", "put another medium in",
+    { "change", NULL, 2, 3, false, COMPLETE_DRIVE_FILE, "drive file [format]", "put another medium in",
       cmd_change },
     { "log", NULL, 1, 1, false, COMPLETE_LOG, "item[,...]|none", "choose what is logged", cmd_log },
+    { "logfile", NULL, 1, 1, false, COMPLETE_FILE, "file", "send the log to a file from here on", cmd_logfile },
+    { "gdbserver", NULL, 0, 1, false, COMPLETE_NONE, "[port|none]",
+      "let a debugger in, at tcp::1234 unless another character device is named", cmd_gdbserver },
+    { "i", NULL, 0, -1, true, COMPLETE_NONE, "/fmt port", "read an I/O port: /b, /h or /w", monitor_i },
+    { "o", NULL, 0, -1, true, COMPLETE_NONE, "/fmt port value", "write an I/O port", monitor_o },
+    { "sum", NULL, 0, -1, false, COMPLETE_NONE, "address size", "sum physical memory up, as the command sum does",
+      monitor_sum },
+    { "memsave", NULL, 0, -1, false, COMPLETE_NONE, "address size file", "save virtual memory to a file",
+      monitor_memsave },
+    { "pmemsave", NULL, 0, -1, false, COMPLETE_NONE, "address size file", "save physical memory to a file",
+      monitor_pmemsave },
+    { "nmi", NULL, 0, 1, false, COMPLETE_NONE, "[cpu]", "send the CPU a non-maskable interrupt", monitor_nmi },
+    { "cpu", NULL, 1, 1, false, COMPLETE_NONE, "index", "choose the CPU that info and x look at", monitor_cpu },
+    { "boot_set", NULL, 1, 1, false, COMPLETE_NONE, "letters", "choose the boot order, from the next reset on",
+      monitor_boot_set },
+    { "commit", NULL, 1, 1, false, COMPLETE_DRIVE, "drive|all", "write changes into the backing file", cmd_commit },
+    { "mouse_set", NULL, 1, 1, false, COMPLETE_NONE, "index", "choose the mouse", monitor_mouse_set },
+    { "usb_add", NULL, 0, -1, false, COMPLETE_NONE, "device", "there is no USB", monitor_no_usb },
+    { "usb_del", NULL, 0, -1, false, COMPLETE_NONE, "device", "there is no USB", monitor_no_usb },
+    { "device_add", NULL, 0, -1, false, COMPLETE_NONE, "driver,...", "nothing can be plugged in while it runs",
+      monitor_no_hot_plug },
+    { "device_del", NULL, 0, -1, false, COMPLETE_NONE, "id", "nothing can be plugged out while it runs",
+      monitor_no_hot_plug },
+    { "wavcapture", NULL, 0, -1, false, COMPLETE_NONE, "file", "sound is not recorded", monitor_no_capture },
+    { "stopcapture", NULL, 0, -1, false, COMPLETE_NONE, "index", "sound is not recorded", monitor_no_capture },
     { NULL, NULL, 0, 0, false, COMPLETE_NONE, NULL, NULL, NULL }
 };
 
@@ -261,6 +320,18 @@ static void info_jit(Monitor *mon)
         cpu_info_jit(mon->m->cpu, monitor_print, mon);
 }
 
+static void info_idt(Monitor *mon)
+{
+    if (has_cpu(mon))
+        cpu_info_idt(mon->m->cpu, monitor_print, mon);
+}
+
+static void info_gdt(Monitor *mon)
+{
+    if (has_cpu(mon))
+        cpu_info_gdt(mon->m->cpu, monitor_print, mon);
+}
+
 static void info_cpus(Monitor *mon)
 {
     if (has_cpu(mon))
@@ -315,5 +386,14 @@ const InfoTopic monitor_topics[] = {
     { "ports", "the I/O address space", info_ports },
     { "chardev", "character devices", info_chardev },
     { "devices", "all chips", info_devices },
+    { "idt", "the interrupt descriptor table", info_idt },
+    { "gdt", "the global descriptor table", info_gdt },
+    { "mice", "pointing devices", info_mice },
+    { "kqemu", "the accelerator", info_no_kqemu },
+    { "usb", "USB devices", info_no_usb },
+    { "usbhost", "USB devices of the host", info_no_usb },
+    { "capture", "recordings of sound", info_no_capture },
+    { "profile", "where time goes", info_no_profile },
+    { "vnc", "the remote display", info_no_vnc },
     { NULL, NULL, NULL }
 };

@@ -180,7 +180,12 @@ static Complete what_to_complete(const LineEdit *e, int *start)
                 *start = i + 1;
         }
     }
-    return c->complete;
+    if (c->complete != COMPLETE_DRIVE_FILE)
+        return c->complete;
+    int words = 0;                  /* between the command and what is completed */
+    for (int i = end; i < s; i++)
+        words += e->text[i] != ' ' && e->text[i + 1] == ' ';
+    return words ? COMPLETE_FILE : COMPLETE_DRIVE;
 }
 
 static void complete(Monitor *mon)
@@ -189,11 +194,13 @@ static void complete(Monitor *mon)
     int start, found = 0;
     Complete kind = what_to_complete(e, &start);
     size_t have = (size_t)(e->cursor - start), common = 0;
-    char best[128] = "";
+    char best[256] = "", typed[LINE_MAX_LEN];
     const char *word;
 
-    for (int i = 0; (word = monitor_candidate(mon, kind, i)); i++) {
-        if (strncmp(word, e->text + start, have) || strlen(word) >= sizeof best)
+    memcpy(typed, e->text + start, have);
+    typed[have] = 0;
+    for (int i = 0; (word = monitor_candidate(mon, kind, typed, i)); i++) {
+        if (strncmp(word, typed, have) || strlen(word) >= sizeof best)
             continue;
         if (!found++) {
             strcpy(best, word);
@@ -207,13 +214,13 @@ static void complete(Monitor *mon)
     }
     for (size_t i = have; found && i < common; i++)
         insert(mon, best[i]);
-    if (found == 1 && kind != COMPLETE_KEY)
+    if (found == 1 && kind != COMPLETE_KEY && best[common - 1] != '/')
         insert(mon, ' ');
     if (found < 2 || common > have)
         return;
     monitor_puts(mon, "\n");
-    for (int i = 0; (word = monitor_candidate(mon, kind, i)); i++) {
-        if (!strncmp(word, e->text + start, have))
+    for (int i = 0; (word = monitor_candidate(mon, kind, typed, i)); i++) {
+        if (!strncmp(word, typed, have))
             monitor_printf(mon, "%s ", word);
     }
     monitor_puts(mon, "\n");

@@ -4,7 +4,7 @@
  *   monitor.c        a monitor on a character device: output, command lines, help, info
  *   monitor_edit.c   line editing, history, completion keys
  *   monitor_cmds.c   the tables of commands and info topics
- *   monitor_mem.c    x, xp, print      monitor_expr.c   expressions
+ *   monitor_mem.c    x, xp, print      monitor_expr.c   expressions      monitor_hw.c   ports, sums, memory to files
  */
 #ifndef VM_MONITOR_INT_H
 #define VM_MONITOR_INT_H
@@ -54,7 +54,8 @@ typedef struct {
 } Args;
 
 typedef enum {
-    COMPLETE_NONE, COMPLETE_COMMAND, COMPLETE_INFO, COMPLETE_KEY, COMPLETE_DRIVE, COMPLETE_LOG
+    COMPLETE_NONE, COMPLETE_COMMAND, COMPLETE_INFO, COMPLETE_KEY, COMPLETE_DRIVE, COMPLETE_LOG, COMPLETE_FILE,
+    COMPLETE_DRIVE_FILE             /* a drive, then a file */
 } Complete;
 
 typedef struct {
@@ -84,13 +85,20 @@ struct InfoNode {
 
 void monitor_puts(Monitor *mon, const char *text);
 const Command *monitor_find(const char *name, size_t len);
-/* The i-th word that completes a word of this kind; NULL past the last. */
-const char *monitor_candidate(Monitor *mon, Complete kind, int i);
+/* The i-th word that may complete `typed`, which is of this kind; NULL past the last. Ask from 0 on. */
+const char *monitor_candidate(Monitor *mon, Complete kind, const char *typed, int i);
 void monitor_help(Monitor *mon, const Args *a);
 void monitor_info(Monitor *mon, const Args *a);
 
 /* *p moves behind the expression. False: err says what is wrong. */
 bool monitor_expr(Monitor *mon, const char **p, u64 *value, Error *err);
+
+/* monitor_hw.c */
+typedef void CommandFn(Monitor *mon, const Args *a);
+CommandFn monitor_i, monitor_o, monitor_sum, monitor_memsave, monitor_pmemsave, monitor_nmi, monitor_cpu,
+    monitor_boot_set, monitor_mouse_set, monitor_no_usb, monitor_no_capture, monitor_no_hot_plug;
+void info_no_kqemu(Monitor *mon), info_no_usb(Monitor *mon), info_no_capture(Monitor *mon),
+    info_no_profile(Monitor *mon), info_no_vnc(Monitor *mon), info_mice(Monitor *mon);
 
 void monitor_x(Monitor *mon, const Args *a);
 void monitor_xp(Monitor *mon, const Args *a);

@@ -237,7 +237,7 @@ void cpu_info_idt(Cpu *cpu, PrintFn *print, void *opaque)
 
 /* ---- the story of a triple fault ---- */
 
-enum { STORY = 8, SHOWN_BLOCKS = 8, SHOWN_INSNS = 6 };
+enum { STORY = 8, SHOWN_BLOCKS = 12 };
 static struct { u32 vector, error, cs, eip, linear, cr2; int during; bool has_error; } story[STORY];
 static unsigned told;
 
@@ -261,20 +261,20 @@ static void print_log(void *opaque, const char *line)
     log_line("  %s", line);
 }
 
-static void show_block(Cpu *cpu, u32 linear, u32 mode)
+static void show_block(Cpu *cpu, u32 linear, u32 what)
 {
     char text[96];
     u8 code[15];
 
     log_line("  block at %08x:", linear);
-    for (int i = 0; i < SHOWN_INSNS; i++) {
+    for (u32 i = 0; i < what >> TRACE_COUNT_SHIFT; i++) {
         unsigned have = 0;
 
         while (have < sizeof code && peek(cpu, linear + have, code + have, 1))
             have++;
         if (!have)
             return;
-        unsigned len = cpu_disassemble(code, have, linear, mode & MODE_CS32 ? 32 : 16, text, sizeof text);
+        unsigned len = cpu_disassemble(code, have, linear, what & MODE_CS32 ? 32 : 16, text, sizeof text);
         log_line("    %08x  %s", linear, text);
         linear += len;
     }
@@ -312,8 +312,8 @@ void debug_reset_story(Cpu *cpu)
     for (u32 i = SHOWN_BLOCKS; i >= 1; i--) {
         u32 k = (cpu->trace_next - i) % TRACE_BLOCKS;
 
-        if (cpu->trace[k].linear || cpu->trace[k].mode)
-            show_block(cpu, cpu->trace[k].linear, cpu->trace[k].mode);
+        if (cpu->trace[k].what)
+            show_block(cpu, cpu->trace[k].linear, cpu->trace[k].what);
     }
     told = 0;
 }

@@ -341,7 +341,7 @@ static void emit_entries(Tr *t)
     b->entry[ENTRY_PLAIN] = c->p;
 }
 
-/* Notes the block for -d cpu_reset: linear address and mode into a ring whose index is a byte. */
+/* Notes the block for -d cpu_reset: where it is and what it is, into a ring whose index is a byte. */
 static void emit_trace(Tr *t)
 {
     Code *c = &t->c;
@@ -349,7 +349,7 @@ static void emit_trace(Tr *t)
     emit_mem(c, 0, 0, 0x0fb6, R9, CPU_FIELD(trace_next));
     emit_store_imm32(c, at, t->cs_base + t->b->eip);
     at.disp += 4;
-    emit_store_imm32(c, at, t->mode);
+    emit_store_imm32(c, at, (t->mode & MODE_CS32) | t->count << TRACE_COUNT_SHIFT);
     emit_lea32(c, R9, mem_base(R9, 1));
     emit_mem(c, 0, 0, 0x88, R9, CPU_FIELD(trace_next));
 }

@@ -139,7 +139,7 @@ typedef struct {
 } TlbSet;
 
 enum { FEAT_WORDS = 5 };
-enum { TRACE_BLOCKS = 256 };
+enum { TRACE_BLOCKS = 256, TRACE_COUNT_SHIFT = 8 };
 
 typedef struct Block Block;
 typedef struct BlockCache BlockCache;
@@ -209,7 +209,8 @@ struct Cpu {
         CpuStop why;
         u32 why_at;
     } debug;
-    struct { u32 linear, mode; } trace[TRACE_BLOCKS];   /* -d cpu_reset: the blocks entered last */
+    /* -d cpu_reset: the blocks entered last. what: MODE_CS32, number of instructions << 8 */
+    struct { u32 linear, what; } trace[TRACE_BLOCKS];
     u32 trace_next;             /* its low byte counts; written by translated code */
     u8 pin_levels;              /* of the edge-triggered pins */
     u64 stat[16];               /* for info jit, see STAT_* of block.h */

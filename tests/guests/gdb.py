@@ -97,11 +97,19 @@ def test_data_stops(t, host):
     with boot(host, port) as guest:
         guest.wait_serial("ready\n", 60)
         guest.send("")
-        timer = threading.Timer(3, guest.send, "?")
-        timer.start()
-        script = f"rwatch *(char *){at + 1}\nawatch *(char *){at + 2}\ncontinue\nx/2i $pc\ncontinue\ndetach"
+        ready = os.path.join(guest.folder, "ready")
+
+        def ask():
+            while not os.path.exists(ready):
+                time.sleep(0.1)
+            time.sleep(0.5 * SLOWNESS)
+            guest.send("?")
+
+        asks = threading.Thread(target=ask, daemon=True)
+        asks.start()
+        script = f"rwatch *(char *){at + 1}\nawatch *(char *){at + 2}\nshell touch {ready}\ncontinue\nx/2i $pc\ncontinue\ndetach"
         text = gdb(guest.folder, port, script)
-        timer.join()
+        asks.join(60)
         found = re.findall(r"Value = (\d+) '(.)'", text)
         t.check(found == [("101", "e"), ("115", "s")], "reads of two bytes stop the guest, one after the other", text)
         guest.wait_serial("yes\n", 20)

@@ -1,5 +1,6 @@
 """Reset in every way a PC knows, -no-reboot, stop and cont, quit, exit codes. Uses tests/guests/actions.S."""
 import os
+import re
 import time
 
 from lib.guest import TOP, Failure, Guest
@@ -42,6 +43,19 @@ def test_no_reboot(t, host):
         guest.monitor("info status")
         guest.raw(b"system_reset\n")
         t.check(guest.wait_end(20) == 0, "with -no-reboot system_reset ends the emulator with exit code 0")
+
+
+def test_triple_fault_story(t, host):
+    with start(host, "-no-reboot", "-d", "cpu_reset", "-D", "log.txt") as guest:
+        guest.wait_serial("ready\n", 60)
+        guest.send("t")
+        t.check(guest.wait_end(20) == 0, "with -no-reboot a triple fault ends the emulator")
+        with open(os.path.join(guest.folder, "log.txt"), encoding="utf-8") as f:
+            text = f.read()
+        t.check(len(re.findall(r"#GP error .* at 07c0:", text)) == 3, "-d cpu_reset tells the three faults", text)
+        t.check("EIP=" in text and "IDT at 00000000, limit 0000" in text, "registers and tables", text)
+        last = text.rpartition("block at")[2]
+        t.check(re.search(r"lidt.*\n.*int3", last), "and the block that ended it, disassembled", text)
 
 
 def test_dead_guest(t, host):
