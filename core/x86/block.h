@@ -24,7 +24,8 @@ enum {
     BLOCK_ARENA_BYTES = 64 << 20,
     BLOCK_MAX_CODE = 64 << 10,          /* no block's code is longer */
     BLOCK_MAX_INSNS = 64,
-    BLOCK_MAX_EXITS = 24,
+    BLOCK_MAX_JUMPS = 22,               /* conditional ones */
+    BLOCK_MAX_EXITS = 36,               /* and a call's two, and the groups' */
     JUMP_CACHE_SIZE = 1 << 14,
     JUMP_CACHE_ENTRY_SHIFT = 5,
 };
@@ -33,7 +34,8 @@ enum { ENTRY_PLAIN, ENTRY_POLL, ENTRY_PAGE, ENTRY_COUNT };
 /* A direct jump out of a block. Not linked: `patch` leads to the stub. */
 typedef struct Exit {
     u32 eip;
-    u32 entry;                          /* ENTRY_* of the target that it may jump to */
+    u16 entry;                          /* ENTRY_* of the target that it may jump to */
+    bool single;                        /* a group's check failed: to a block without groups */
     u8 *patch;                          /* rel32 of the jump */
     u8 *stub;
     struct Block *from, *to;
@@ -83,6 +85,8 @@ typedef struct {
 } Thunks;
 
 typedef struct { u32 mode, cs_base, cs_limit; u32 next; } Context;
+/* CONTEXT_SINGLE: part of a block's context if it checks each memory operand by itself. */
+enum { CONTEXT_SINGLE = 1 << 16 };
 enum { MAX_CONTEXTS = 4096, CONTEXT_HASH = 1024, BLOCK_HASH = 1 << 16 };
 
 struct BlockCache {
@@ -104,7 +108,7 @@ struct BlockCache {
 };
 
 /* cpu->scratch: what translated code and thunks keep there. */
-enum { SCRATCH_R10, SCRATCH_LINK, SCRATCH_CONTEXT, SCRATCH_JUMP_CACHE };
+enum { SCRATCH_R10, SCRATCH_LINK, SCRATCH_CONTEXT, SCRATCH_JUMP_CACHE, SCRATCH_FLAGS, SCRATCH_UNALIGNED };
 
 bool blocks_create(Cpu *cpu, Error *err);
 void blocks_destroy(Cpu *cpu);

@@ -128,7 +128,7 @@ static Block *find_block(Cpu *cpu, u32 context)
     }
     if (!b)
         b = translate(cpu, page - 1, context);
-    if (!b->unlinked && b->page2 == MEM_NO_PAGE) /* a miss in the second page comes back here */
+    if (!b->unlinked && b->page2 == MEM_NO_PAGE && !(context & CONTEXT_SINGLE)) /* a miss in the second page comes back here */
         bc->jump_cache[eip & (JUMP_CACHE_SIZE - 1)] = (JumpCacheEntry){
             (u64)context << 32 | eip, b->entry[ENTRY_PAGE], b, linear >> PAGE_SHIFT, b->page + 1 };
     return b;
@@ -190,7 +190,7 @@ static bool turn(Cpu *cpu, CpuExit *why)
         enter(cpu, j->block);
         return true;
     }
-    Block *b = find_block(cpu, context);
+    Block *b = find_block(cpu, link && link->single ? context | CONTEXT_SINGLE : context);
     if (link && drops == cpu->stat[STAT_DROPS]) {      /* a drop takes the Exit's memory with it */
         cpu->stat[STAT_EXIT_LINK]++;
         blocks_link(cpu, link, b);

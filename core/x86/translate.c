@@ -55,6 +55,13 @@ void emit_jcc_exit(Tr *t, const Insn *n, unsigned cc, u32 eip)
     emit_here32(c, over);
 }
 
+void emit_single_exit(Tr *t, const Insn *n)
+{
+    assert(t->exit_count < BLOCK_MAX_EXITS);
+    t->exit[t->exit_count++] =
+        (Exit){ .eip = n->eip, .entry = ENTRY_PLAIN, .single = true, .patch = emit_jmp(&t->c) };
+}
+
 /*
  * A guest call is a host call, and the guest's RET a host RET with its target in r10: the host predicts it, and
  * what stands behind the call looks whether the prediction holds. Flags stay: jrcxz, with RCX in r9.
@@ -150,7 +157,7 @@ static u32 decode_page(Tr *t, const u8 *code, unsigned avail, u32 eip)
 {
     unsigned pos = 0, max = t->mode & MODE_STEP ? 1 : BLOCK_MAX_INSNS;
     unsigned jumps = 0;
-    while (t->count < max && pos < avail && jumps < BLOCK_MAX_EXITS - 2) {
+    while (t->count < max && pos < avail && jumps < BLOCK_MAX_JUMPS) {
         Insn *n = &t->insn[t->count];
         if (t->cpu->debug.execs && t->count > 0 && debug_exec_stop(t->cpu, t->cs_base + eip))
             break;
@@ -199,6 +206,7 @@ static void find_live_flags(Tr *t)
         t->live[i] = live;
         if (n->row)
             live = (u16)((live & ~flags_written(n)) | flags_read(t, n));
+        t->before[i] = live;
     }
     t->live_in = live;
 }
@@ -222,6 +230,7 @@ static void begin(Tr *t, Cpu *cpu, u32 page, u32 context)
     t->raise = NULL;
     t->parked = false;
     b->eip = cpu->s.eip;
+    t->single = context & CONTEXT_SINGLE;
     b->context = context;
     b->page = page;
     b->page2 = MEM_NO_PAGE;
@@ -252,11 +261,19 @@ static bool falls_through(const Insn *n)
     }
 }
 
-static bool accesses_memory(const Insn *n)
+/* True: an operand of it is looked up by itself. */
+static bool accesses_memory(const Tr *t, const Insn *n)
 {
     Action a = n->row->action;
-    return n->mem_size || a == A_PUSH || a == A_POP || a == A_LEAVE || a == A_XLAT ||
-           a == A_STRING;
+    bool stack = a == A_PUSH || a == A_POP || a == A_LEAVE || a == A_CALL || a == A_CALLI || a == A_RET;
+    return ((n->mem_size || a == A_XLAT || a == A_STRING) && !group_of(t, n, false)) ||
+           (stack && !group_of(t, n, true));
+}
+
+/* These want the flags parked in any case, or have a look-up to do. */
+static bool ends_parked(const Tr *t, const Insn *n)
+{
+    return n->row->action == A_JMPI || n->row->action == A_CALLI || accesses_memory(t, n);
 }
 
 /* Where a run of instructions that don't touch the (live) flags ends, if parking the flags around it pays;
@@ -268,8 +285,8 @@ static unsigned end_of_run(const Tr *t, unsigned first)
     if (!t->live[first])
         return first;
     for (; i < t->count && insn_in_run(&t->insn[i]); i++)
-        pays |= accesses_memory(&t->insn[i]);
-    if (i < t->count && insn_ends_run(&t->insn[i]))
+        pays |= accesses_memory(t, &t->insn[i]);
+    if (i < t->count && insn_ends_run(&t->insn[i]) && (pays || ends_parked(t, &t->insn[i])))
         return i + 1;
     return pays ? i : first;
 }
@@ -283,8 +300,10 @@ static void translate_all(Tr *t)
             emit_park(t);
         else
             end = i + 1;
-        for (; i < end; i++)
+        for (; i < end; i++) {
+            emit_group_checks(t, i);
             translate_insn(t, &t->insn[i], t->live[i]);
+        }
         if (t->parked)
             emit_unpark(t);
         t->parked = false;
@@ -359,6 +378,7 @@ static Block *finish(Tr *t)
     BlockCache *bc = t->cpu->blocks;
     Block *b = t->b;
     find_live_flags(t);
+    find_groups(t);
     emit_entries(t);
     if (b->page2 != MEM_NO_PAGE && !b->unlinked)
         check_second_page(t);
@@ -373,6 +393,7 @@ static Block *finish(Tr *t)
         emit_exit(t, last, last->eip + last->len);
     emit_cold(t);
     emit_cold_helpers(t);
+    emit_group_exits(t);
     emit_stubs(t);
     b->code_bytes = (u32)(t->c.p - b->code);
     assert(b->code_bytes <= BLOCK_MAX_CODE);

@@ -22,13 +22,29 @@ typedef struct {
     bool wrap16;            /* the offset wraps at 64 KiB */
     bool xlat;              /* ea is EBX + AL */
     u8 seg, size, kind;     /* kind: 1 read, 2 write, 3 both */
+    bool stack;             /* the instruction's stack access, not its operand */
     bool aligned;           /* 16-byte operand that must be aligned */
     bool flags_live;        /* guest flags must survive the check */
-    bool parked;            /* they are in r13: emit_access() copies Tr.parked */
+    bool parked;            /* they are in memory: emit_access() copies Tr.parked */
     u32 x87_eip, x87_what;  /* Tr's, likewise */
     NextEip next;
     void (*body)(Tr *t, const Insn *n, Mem at);
 } Access;
+
+/* Accesses off one symbol that share a check: see translate_group.c. */
+enum { GROUP_MAX = 8 };
+typedef struct {
+    u16 id;                 /* of the symbol */
+    u8 place;               /* of the host address of `low`: 0 r13, else Cpu.group[place - 1] */
+    u8 reg;                 /* holds the symbol's value plus reg_offset at the check; 8: none, it is 0 */
+    s32 reg_offset, low, high;
+    unsigned first, last, check, epoch;     /* instructions */
+    unsigned count;         /* of accesses; 0: the group was given up */
+    bool write, flags_live, settled, checked, checked_parked;
+    u32 x87_eip, x87_what;  /* Tr's at the check */
+    u8 *failed[2];
+} Group;
+typedef struct { u16 id; u8 size; bool write; s32 disp; } Member;       /* an access: symbol + 1, distance */
 
 typedef struct {
     Access a;
@@ -45,7 +61,7 @@ typedef struct {
     u8 *to_slow[4];         /* rel32s */
     u8 *resume;
     u8 slow_count;
-    bool unpark;            /* flags are in r13 */
+    bool unpark;            /* flags are parked */
 } ColdHelper;
 
 struct Tr {
@@ -55,10 +71,11 @@ struct Tr {
     u32 mode, cs_base, cs_limit;
     u32 linear_page;        /* of the block's first byte */
     X86Helper *raise;       /* the last instruction is one that only raises: by this helper */
-    bool parked; /* guest flags are in r13 (and not in the host's flags) for a run of instructions */
+    bool parked;            /* guest flags are in memory (and not in the host's flags) for a run of instructions */
     unsigned count;
     Insn insn[BLOCK_MAX_INSNS];
     u16 live[BLOCK_MAX_INSNS];      /* flags wanted after the instruction */
+    u16 before[BLOCK_MAX_INSNS];    /* ... before it */
     u16 live_in;                    /* flags wanted by the block */
     Cold cold[BLOCK_MAX_INSNS * 2];
     unsigned cold_count;
@@ -66,6 +83,10 @@ struct Tr {
     unsigned cold_helper_count;
     Exit exit[BLOCK_MAX_EXITS];
     unsigned exit_count;
+    bool single;                    /* each operand is checked by itself: a group's check has failed */
+    Group group[GROUP_MAX];
+    unsigned group_count;
+    Member member[BLOCK_MAX_INSNS][2];      /* [1]: the stack access */
     FaultEntry fault[BLOCK_MAX_INSNS * 2];
     unsigned fault_count;
     u32 x87_eip, x87_what;  /* the last x87 instruction, while its pointers are not stored; 0: none */
@@ -82,7 +103,7 @@ void emit_access(Tr *t, Access a);
 void emit_cold(Tr *t);
 void park_flags(Code *c);       /* guest flags to EAX, EAX to r11 ... */
 void unpark_flags(Code *c);     /* ... and back */
-void emit_park(Tr *t);          /* guest flags to r13 ... */
+void emit_park(Tr *t);          /* guest flags to memory ... */
 void emit_unpark(Tr *t);        /* ... and back */
 bool insn_in_run(const Insn *n);        /* neither uses nor changes flags, and can't fault on the host */
 bool insn_ends_run(const Insn *n);      /* the same, and leaves the block */
@@ -115,8 +136,16 @@ void emit_cold_helpers(Tr *t);
 /* translate.c: leaves the block towards a constant EIP, linkable. */
 void emit_exit(Tr *t, const Insn *n, u32 eip);
 void emit_jcc_exit(Tr *t, const Insn *n, unsigned cc, u32 eip);
+void emit_single_exit(Tr *t, const Insn *n);    /* towards n without groups */
 void emit_call_exit(Tr *t, const Insn *n, u32 eip);
 void emit_return_site(Tr *t, const Insn *n);    /* what stands behind a host call: checks r10 */
+
+/* translate_group.c */
+void find_groups(Tr *t);
+const Group *group_of(const Tr *t, const Insn *n, bool stack);
+Mem group_operand(Tr *t, const Group *g, const Insn *n, bool stack);
+void emit_group_checks(Tr *t, unsigned insn);
+void emit_group_exits(Tr *t);
 
 static inline unsigned host_reg(unsigned guest) { return guest == ESP ? R12 : guest; }
 

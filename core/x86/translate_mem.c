@@ -12,8 +12,8 @@
  *
  * The slow path is "prepare, do, commit" (access_prepare() in x86.h) and holds a second copy of the
  * instruction. Where guest flags must survive the check they wait in EAX, and EAX in r11. Through a run of
- * instructions that don't touch flags (the pops before a RET) they are parked in r13 once. Else r13 is
- * scratch.
+ * instructions that don't touch flags (the pops before a RET) they are parked in memory once. Operands that
+ * belong to a group need none of this: see translate_group.c.
  */
 #include "run.h"
 #include "translate.h"
@@ -70,14 +70,14 @@ void emit_look_up(Code *c)
 void emit_park(Tr *t)
 {
     park_flags(&t->c);
-    emit_mov64(&t->c, R13, RAX);
+    emit_store32(&t->c, CPU_FIELD(scratch[SCRATCH_FLAGS]), RAX);
     emit_mov64(&t->c, RAX, R11);
 }
 
 void emit_unpark(Tr *t)
 {
     emit_mov64(&t->c, R11, RAX);
-    emit_mov64(&t->c, RAX, R13);
+    emit_load32(&t->c, RAX, CPU_FIELD(scratch[SCRATCH_FLAGS]));
     unpark_flags(&t->c);
 }
 
@@ -102,13 +102,15 @@ static void check_segment(Tr *t, const Access *a, Cold *cold)
 }
 
 /* Flags: the offset of r8 in its page against the last one where the access fits. */
-static void compare_page_offset(Code *c, unsigned scratch, u32 last)
+static void compare_page_offset(Code *c, u32 last)
 {
-    emit_mov32(c, scratch, R8);
-    emit_reg(c, 0, 0, 0x81, 4, scratch);                /* and */
+    emit_store64(c, CPU_FIELD(scratch[SCRATCH_UNALIGNED]), R10);
+    emit_mov32(c, R10, R8);
+    emit_reg(c, 0, 0, 0x81, 4, R10);                    /* and */
     emit32(c, PAGE_MASK);
-    emit_reg(c, 0, 0, 0x81, 7, scratch);                /* cmp */
+    emit_reg(c, 0, 0, 0x81, 7, R10);                    /* cmp */
     emit32(c, last);
+    emit_load64(c, R10, CPU_FIELD(scratch[SCRATCH_UNALIGNED]));
 }
 
 static void check_alignment(Tr *t, const Access *a, Cold *cold)
@@ -117,7 +119,7 @@ static void check_alignment(Tr *t, const Access *a, Cold *cold)
     if (a->size == 1)
         return;
     if (a->size == 10) {
-        compare_page_offset(c, R13, PAGE_SIZE - 10);
+        compare_page_offset(c, PAGE_SIZE - 10);
         cold->to_slow[cold->slow_count++] = emit_jcc(c, CC_A);
         return;
     }
@@ -129,6 +131,11 @@ static void check_alignment(Tr *t, const Access *a, Cold *cold)
 void emit_access(Tr *t, Access a)
 {
     Code *c = &t->c;
+    const Group *g = group_of(t, a.n, a.stack);
+    if (g) {
+        a.body(t, a.n, group_operand(t, g, a.n, a.stack));
+        return;
+    }
     assert(t->cold_count < ARRAY_LEN(t->cold));
     Cold *cold = &t->cold[t->cold_count++];
     a.parked = t->parked;
@@ -169,7 +176,7 @@ static void emit_one_cold(Tr *t, const Cold *cold)
     if (cold->to_unaligned) {
         emit_here32(c, cold->to_unaligned);
         if (!a->aligned) {
-            compare_page_offset(c, a->parked ? R11 : R13, PAGE_SIZE - a->size);
+            compare_page_offset(c, PAGE_SIZE - a->size);
             emit_jcc_to(c, CC_BE, cold->hot);
         }
     }

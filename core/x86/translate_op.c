@@ -212,6 +212,7 @@ Access stack_access(Tr *t, const Insn *n, unsigned base, int disp, unsigned kind
         .n = n,
         .ea = mem_base(base, disp),
         .wrap16 = !(t->mode & MODE_SS32),
+        .stack = true,
         .seg = SS,
         .size = n->opsize,
         .kind = (u8)kind,

@@ -137,7 +137,7 @@ static void shift_imm(Code *c, unsigned op, unsigned reg, unsigned by)
 }
 enum { SHR = 5 };
 
-/* Flags to r13 in the form of emit_park(), and back; r8 is free. */
+/* Flags to r13 and back; r8 is free, and groups end here. */
 static void park(Code *c)
 {
     emit_mov64(c, R8, RAX);

@@ -64,15 +64,15 @@ static void if_flag(Tr *t, const Insn *n, bool set, bool flags_live)
     h->resume = t->c.p;
 }
 
-/* The image to r10, from the arithmetic flags in r13 (AH as LAHF makes it, OF in AL). */
+/* The image to r10, from the parked arithmetic flags (AH as LAHF makes it, OF in AL). */
 static void pushf(Tr *t, const Insn *n, bool flags_live)
 {
     Code *c = &t->c;
     emit_park(t);
-    emit_reg(c, 0, 0, 0x0fb6, R10, R13);                /* movzx r10d, r13b */
+    emit_mem(c, 0, 0, 0x0fb6, R10, CPU_FIELD(scratch[SCRATCH_FLAGS]));      /* movzx r10d, byte */
     emit_reg(c, 0, 0, 0xc1, 4, R10);                    /* shl r10d, 11 */
     emit8(c, 11);
-    emit_mov32(c, R8, R13);
+    emit_load32(c, R8, CPU_FIELD(scratch[SCRATCH_FLAGS]));
     emit_reg(c, 0, 0, 0xc1, 5, R8);                     /* shr r8d, 8 */
     emit8(c, 8);
     alu(t, AND, R8, FLAGS_ARITH & 0xff);

@@ -18,7 +18,7 @@
  *   EAX ECX EDX EBX EBP ESI EDI   host registers of the same name; ESP   r12; all zero-extended
  *   XMM0-7   host xmm8-15         x87/MMX   the host's own, same TOP and tags, guest's control words loaded
  *   EFLAGS.OSZAPC   host EFLAGS (host DF is always 0; every other guest flag is in s.eflags)
- *   r15   the Cpu (offset by CPU_BIAS)    r14   the current TlbSet     r13   guest flags, parked
+ *   r15   the Cpu (offset by CPU_BIAS)    r14   the current TlbSet     r13   a group's host address
  *   r8-r11   scratch
  *   rsp   the host's stack, on which nested guest calls are host calls, so that the host predicts returns
  * Before any C function is called, a thunk writes the guest registers and OSZAPC to the state; afterwards it
@@ -156,6 +156,7 @@ struct Cpu {
     u64 host_rsp;               /* of cpu_run()'s call into translated code */
     u32 attention;              /* CPU_ATT_*; written atomically by any thread, before poll_limit */
     u32 mode;                   /* MODE_*; x86_update_mode() after any change of what it derives from */
+    u64 group[4];               /* host addresses that checked groups of accesses start from */
     X86State s;
     /* ---- host side ---- */
     u32 seg_max[SEG_COUNT][5];  /* SEG_BASED: highest valid offset for an access of 1, 2, 4, 8, 16 bytes */
