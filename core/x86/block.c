@@ -146,6 +146,7 @@ void blocks_drop_all(Cpu *cpu)
     }
     memset(bc->hash, 0, BLOCK_HASH * sizeof *bc->hash);
     memset(bc->jump_cache, 0, JUMP_CACHE_SIZE * sizeof *bc->jump_cache);
+    memset(bc->free_places, 0, sizeof bc->free_places);
     bc->drop_pending = true;
     cpu->stat[STAT_DROPS]++;
 }
@@ -215,6 +216,7 @@ static void add_to_page(Cpu *cpu, Block *b, u32 page)
     *next = bc->page_blocks[page];
     bc->page_blocks[page] = b;
     bc->granules[page] |= granule_mask(offset, bytes);
+    patch_block_added(bc, b, page, offset, bytes);
     if (!(cpu->page_flags[page] & PAGE_CODE)) {
         __atomic_or_fetch(&cpu->page_flags[page], PAGE_CODE, __ATOMIC_RELAXED);
         tlb_protect_code(cpu, page);
@@ -328,14 +330,22 @@ bool blocks_written(Cpu *cpu, u32 page, u32 offset, u32 bytes)
     cpu->stat[STAT_STORES_TO_CODE]++;
     if (!bytes || !(bc->granules[page] & granule_mask(offset, bytes)))
         return false;
-    bool any = false;
+    bool any = false, read_from_memory = false;
     for (Block *b = bc->page_blocks[page], *next; b; b = next) {
         next = *next_in_page(b, page);
         u32 size, start = part_in_page(b, page, &size);
-        if (start < offset + bytes && offset < start + size) {
+        if (start >= offset + bytes || offset >= start + size)
+            continue;
+        if (patch_concerns(b, page, offset, bytes)) {
             kill_block(cpu, b);
             any = true;
+        } else {
+            read_from_memory = true;
         }
     }
+    if (any)
+        patch_count(bc, page, offset, bytes);
+    if (read_from_memory)
+        patch_set_free(bc, page, offset, bytes);
     return any;
 }

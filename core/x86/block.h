@@ -42,6 +42,12 @@ typedef struct Exit {
     struct Exit *next_incoming;
 } Exit;
 
+/* A place in guest code that is written again and again: patch.c. In a block: an immediate that it reads from
+ * guest memory, so that a change of these bytes does not concern it. */
+typedef struct { u32 page; u16 offset; u8 bytes, count; } PatchedPlace;
+typedef struct { u16 offset; u8 bytes; } BlockPatch;
+enum { PATCHED_PLACES = 1024, FREE_PLACES = 64, BLOCK_MAX_PATCHES = 4 };
+
 /* Where a host fault may happen, which guest instruction that is, and the x87 instruction before it whose
  * pointers were not yet stored (x87_what 0: none). */
 typedef struct { u32 host_offset, eip, x87_eip, x87_what; } FaultEntry;
@@ -53,6 +59,8 @@ struct Block {
     u16 exit_count, fault_count;
     bool dead;
     bool unlinked;                      /* never chained to: single step, or runs once */
+    u8 patch_count;
+    BlockPatch patch[BLOCK_MAX_PATCHES];
     bool once;                          /* code from outside memory: not in any table */
     u8 *code;                           /* first byte; the entries lie behind it */
     u8 *entry[ENTRY_COUNT];
@@ -103,6 +111,8 @@ struct BlockCache {
     u32 context_hash[CONTEXT_HASH];     /* first of a chain, 0: none */
     u32 context_count;                  /* number 0 is not used */
     u32 context_now;
+    PatchedPlace patched[PATCHED_PLACES];
+    PatchedPlace free_places[FREE_PLACES];          /* no living block holds these bytes */
     bool drop_pending;                  /* all blocks are dead; memory is reused at the next translation */
     u32 fault_vector;                   /* of the host fault at work */
 };
@@ -119,6 +129,13 @@ void *blocks_alloc(BlockCache *bc, size_t bytes);
 void blocks_add(Cpu *cpu, Block *b);
 void blocks_link(Cpu *cpu, Exit *e, Block *to);
 Block *blocks_at(BlockCache *bc, const u8 *host_pc);
+
+void patch_count(BlockCache *bc, u32 page, u32 offset, u32 bytes);      /* a store killed blocks */
+bool patch_is_hot(BlockCache *bc, u32 page, u32 offset, u32 bytes);
+void patch_set_free(BlockCache *bc, u32 page, u32 offset, u32 bytes);
+bool patch_is_free(BlockCache *bc, u32 page, u32 offset, u32 bytes);
+bool patch_concerns(const Block *b, u32 page, u32 offset, u32 bytes);   /* a change there kills the block */
+void patch_block_added(BlockCache *bc, const Block *b, u32 page, u32 offset, u32 bytes);
 void thunks_make(Cpu *cpu);             /* thunk.c */
 
 #endif

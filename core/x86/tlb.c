@@ -105,7 +105,8 @@ u8 *tlb_beside_code(Cpu *cpu, unsigned user, u32 linear, unsigned size)
     page = cpu->code_page[i].page;
     granules = cpu->blocks->granules[page] >> (offset >> GRANULE_SHIFT);
     if (!(cpu->page_flags[page] & PAGE_CODE) ||
-        (granules & ((2ull << ((last >> GRANULE_SHIFT) - (offset >> GRANULE_SHIFT))) - 1)))
+        ((granules & ((2ull << ((last >> GRANULE_SHIFT) - (offset >> GRANULE_SHIFT))) - 1)) &&
+         !patch_is_free(cpu->blocks, page, offset, size)))
         return NULL;            /* without PAGE_CODE the page wants its write entry back */
     mark_dirty(cpu, page);
     return (u8 *)(uintptr_t)(cpu->code_page[i].addend + linear);

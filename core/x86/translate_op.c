@@ -155,6 +155,43 @@ static void emit_copy(Tr *t, const Insn *n, const Mem *at)
         emit_reg(c, 0, 0, 0x86, partner, swapped);
 }
 
+/* ---- immediates that the guest changes often: see patch.c ---- */
+
+enum { OP_ALU_EAX = 5, OP_ALU_IMM = 0x81, OP_MOV_IMM = 0xb8, OP_MOV_RM_IMM = 0xc7 };
+
+/* The arena offset in the page of a four-byte immediate that is to be read from memory; 0: not so. */
+static u32 patched_place(const Tr *t, const Insn *n)
+{
+    u32 at = t->b->offset + (n->eip - t->b->eip) + n->len - 4;
+    bool form = n->map == MAP_1 && n->opsize == 4 &&
+                ((n->opcode < 0x40 && (n->opcode & 7) == OP_ALU_EAX) || (n->opcode & 0xf8) == OP_MOV_IMM ||
+                 ((n->opcode == OP_ALU_IMM || n->opcode == OP_MOV_RM_IMM) && n->mod == 3));
+    if (!form || t->b->patch_count == BLOCK_MAX_PATCHES || t->b->page == MEM_NO_PAGE || at + 4 > PAGE_SIZE ||
+        !patch_is_hot(t->cpu->blocks, t->b->page, at, 4))
+        return 0;
+    return at;
+}
+
+/* The instruction with its immediate as a memory operand. False: it is not one of those. */
+static bool emit_patched(Tr *t, const Insn *n)
+{
+    Code *c = &t->c;
+    u32 at = patched_place(t, n);
+    if (!at)
+        return false;
+    t->b->patch[t->b->patch_count++] = (BlockPatch){ (u16)at, 4 };
+    emit_mov_imm64(c, R9, (u64)(uintptr_t)(t->cpu->arena + ((u64)t->b->page << PAGE_SHIFT) + at));
+    if ((n->opcode & 0xf8) == OP_MOV_IMM)
+        emit_load32(c, host_reg(n->opcode & 7), mem_base(R9, 0));
+    else if (n->opcode == OP_MOV_RM_IMM)
+        emit_load32(c, host_reg(n->rm), mem_base(R9, 0));
+    else if (n->opcode == OP_ALU_IMM)
+        emit_mem(c, 0, 0, n->reg << 3 | 3, host_reg(n->rm), mem_base(R9, 0));
+    else
+        emit_mem(c, 0, 0, (n->opcode & 0x38) | 3, RAX, mem_base(R9, 0));
+    return true;
+}
+
 /* ---- memory operands ---- */
 
 Mem insn_ea(const Insn *n)
@@ -521,7 +558,7 @@ void translate_insn(Tr *t, const Insn *n, u16 live_after)
     case A_COPY:
         if (insn_is_mem(n))
             emit_access(t, operand_access(n, flags_live));
-        else
+        else if (!emit_patched(t, n))
             emit_copy(t, n, NULL);
         x87_note(t, n);
         break;
