@@ -20,7 +20,7 @@ static Machine *m;
 static Cpu *cpu;
 static u8 *ram;
 
-static void map_page(u32 linear, u32 entry)
+static inline void map_page(u32 linear, u32 entry)
 {
     store32(ram + PAGE_TABLE + (linear >> 12 & 0x3ff) * 4, entry);
     tlb_flush_page(cpu, linear);
@@ -59,7 +59,7 @@ static void flat_cpu_reset(void)
     tlb_flush(cpu, true);
 }
 
-static void put_code(u32 at, const char *code, unsigned len)
+static inline void put_code(u32 at, const char *code, unsigned len)
 {
     memcpy(ram + at, code, len);
     blocks_written(cpu, (u32)(ram + at - mem_arena(m->mem)) >> 12, at & 4095, len);

@@ -12,7 +12,7 @@ static const char function[] = "\xb8\x00\x00\x00\x00"           /* mov eax, 0 */
 /* esi: where to store, edi: first value, edx: how often. Sums of what the function gives in ebx. */
 static const char loop[] = "\x89\x3e"                           /* again: mov [esi], edi */
                            "\x31\xc9\xe8\xf7\xef\xff\xff"       /* xor ecx, ecx; call CODE */
-                           "\x01\xc3\x01\xcb\x47\x4a\x75\xf0\xf4";  /* add ebx,eax/ecx; inc edi; dec edx; jnz */
+                           "\x01\xc3\x01\xcb\x47\x4a\x75\xef\xf4";  /* add ebx,eax/ecx; inc edi; dec edx; jnz */
 
 static u32 sum_of(u32 where, u32 first, u32 times)
 {
