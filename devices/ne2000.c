@@ -31,7 +31,7 @@
 enum { MEM_START = 0x4000, MEM_BYTES = 0x8000, MEM_END = MEM_START + MEM_BYTES, PROM_BYTES = 32, PAGE = 256 };
 enum { PORTS = 0x20, DATA_PORT = 0x10, RESET_PORT = 0x18 };
 enum { CR_STOP = 1, CR_START = 2, CR_TRANSMIT = 4, CR_READ = 0x08, CR_WRITE = 0x10, CR_SEND = 0x18,
-       CR_ABORT = 0x20, CR_DMA = 0x38 };
+       CR_ABORT = 0x20, CR_DMA = 0x38, DCR_WORD = 1 };
 enum { ISR_RX = 1, ISR_TX = 2, ISR_TX_ERROR = 8, ISR_DMA = 0x40, ISR_RESET = 0x80 };
 enum { RCR_RUNT = 2, RCR_BROADCAST = 4, RCR_MULTICAST = 8, RCR_ALL = 0x10, RCR_MONITOR = 0x20 };
 enum { RSR_OK = 1, RSR_MISSED = 0x10, RSR_GROUP = 0x20, TSR_OK = 1, TSR_ABORTED = 8, TCR_LOOP = 6 };
@@ -112,6 +112,8 @@ static u32 data_read(Ne2000 *n, unsigned size)
         }
         value |= byte << 8 * i;
     }
+    if (size == 1 && (n->s->dcr & DCR_WORD) && n->s->rbcr)
+        dma_step(n);                /* the DMA moves words; the bus took half of one */
     return value;
 }
 
@@ -164,11 +166,12 @@ static bool ring_sound(const Ne2000State *s)
 
 static u32 ring_free_pages(const Ne2000State *s)
 {
-    u32 pages = (u32)(s->pstop - s->pstart);
+    u32 pages = (u32)(s->pstop - s->pstart), behind = (u32)(s->curr - s->bnry);
 
-    if (s->bnry < s->pstart || s->bnry >= s->pstop || s->bnry == s->curr)
+    /* Drivers write the page before the next frame: PSTART - 1 when that one lies at PSTART. */
+    if (s->bnry + 1 < s->pstart || s->bnry >= s->pstop || s->bnry == s->curr)
         return pages;
-    return s->bnry > s->curr ? (u32)(s->bnry - s->curr) : pages - (u32)(s->curr - s->bnry);
+    return s->bnry > s->curr ? (u32)(s->bnry - s->curr) : pages - (behind < pages ? behind : pages);
 }
 
 /* Stores len bytes of frame and zeros up to total behind a header; the ring is sound and has room. */

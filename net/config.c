@@ -11,7 +11,8 @@
 #include "../core/vm/log.h"
 
 static const char *const option_name[] = { [NET_NET] = "-net", [NET_NETDEV] = "-netdev", [NET_NIC] = "-nic",
-                                           [NET_DEVICE] = "-device" };
+                                           [NET_DEVICE] = "-device", [NET_REDIR] = "-redir",
+                                           [NET_TFTP] = "-tftp", [NET_BOOTP] = "-bootp" };
 static const u8 default_mac[MAC_LEN] = { 0x52, 0x54, 0x00, 0x12, 0x34, 0x56 };
 
 enum { TEXT = 260 };
@@ -87,7 +88,7 @@ static bool mac_of(Reader *r, u8 mac[MAC_LEN])
 
 static void member_name(Reader *r, const char *kind, char name[TEXT])
 {
-    int which = !strcmp(kind, "socket") ? 0 : !strcmp(kind, "dump") ? 1 : 2;
+    int which = !strcmp(kind, "socket") ? 0 : !strcmp(kind, "dump") ? 1 : !strcmp(kind, "user") ? 2 : 3;
 
     if (!value_of(r, "id", name) && !value_of(r, "name", name))
         snprintf(name, TEXT, "%s.%d", kind, r->members[which]);
@@ -197,12 +198,17 @@ static bool add_backend(Reader *r, int vlan)
         return add_dump(r, vlan);
     if (!strcmp(r->kind, "hubport"))
         return true;
-    if (!strcmp(r->kind, "user") || !strcmp(r->kind, "tap") || !strcmp(r->kind, "bridge")) {
+    if (!strcmp(r->kind, "user")) {
+        char name[TEXT];
+        member_name(r, "user", name);
+        return user_open(r->net->m, vlan, name, r->at->spec, r->err);
+    }
+    if (!strcmp(r->kind, "tap") || !strcmp(r->kind, "bridge")) {
         log_line("%s %s: the %s network is not in this build; nothing is connected there",
                  option_name[r->at->option], r->at->spec, r->kind);
         return true;
     }
-    return error_set(r->err, "unknown network '%s'; there are nic, socket, dump and none", r->kind);
+    return error_set(r->err, "unknown network '%s'; there are nic, user, socket, dump and none", r->kind);
 }
 
 /* ---- one option ---- */
@@ -300,19 +306,35 @@ static bool read_device(Reader *r)
     return add_card(r, vlan, r->kind);
 }
 
-bool net_open(Machine *m, Error *err)
+/* -redir, -tftp and -bootp are for the first user network, wherever they stand. */
+static bool read_user(Reader *r)
+{
+    if (r->net->user)
+        return user_legacy(r->net->user, r->at->option, r->at->spec, r->err);
+    log_line("%s %s: there is no user network", option_name[r->at->option], r->at->spec);
+    return true;
+}
+
+static bool read_all(Machine *m, bool for_user, Error *err)
 {
     static bool (*const read[])(Reader *r) = { [NET_NET] = read_net, [NET_NETDEV] = read_netdev,
-                                               [NET_NIC] = read_nic, [NET_DEVICE] = read_device };
+                                               [NET_NIC] = read_nic, [NET_DEVICE] = read_device,
+                                               [NET_REDIR] = read_user, [NET_TFTP] = read_user,
+                                               [NET_BOOTP] = read_user };
     Reader r = { .net = net_of(m), .cfg = &m->cfg, .err = err };
 
     for (int i = 0; i < CFG_NETS; i++) {
         r.at = &m->cfg.net[i];
-        if (!r.at->spec)
+        if (!r.at->spec || (r.at->option >= NET_REDIR) != for_user)
             continue;
         snprintf(r.kind, sizeof(r.kind), "%.*s", (int)strcspn(r.at->spec, ","), r.at->spec);
         if (!read[r.at->option](&r))
             return error_prefix(err, "%s %.200s", option_name[r.at->option], r.at->spec);
     }
     return true;
+}
+
+bool net_open(Machine *m, Error *err)
+{
+    return read_all(m, false, err) && read_all(m, true, err);
 }

@@ -3,7 +3,7 @@
  *
  *   hub.c      VLANs, members, queues, `info network`      config.c   -net, -netdev, -nic and their keys
  *   stream.c   -net socket,listen= and connect=            dgram.c    -net socket,mcast= and udp=
- *   dump.c     -net dump
+ *   dump.c     -net dump                                 user_*.c   -net user: see user_int.h
  */
 #ifndef NET_INT_H
 #define NET_INT_H
@@ -23,6 +23,7 @@ typedef struct Net {
     Timer sweep;                /* host_socket_sweep() */
     NicConfig card[CARDS_MAX];
     int cards;
+    struct User *user;          /* the first user network, NULL: there is none */
     u64 delivered, wakes_seen;
     bool delivering;
 } Net;
@@ -36,5 +37,7 @@ bool stream_connect(Machine *m, int vlan, const char *name, const char *to, Erro
 bool dgram_multicast(Machine *m, int vlan, const char *name, const char *group, const char *local, Error *err);
 bool dgram_udp(Machine *m, int vlan, const char *name, const char *to, const char *local, Error *err);
 bool dump_open(Machine *m, int vlan, const char *name, const char *file, u32 len, Error *err);
+bool user_legacy(struct User *u, NetOption option, const char *text, Error *err);
+bool user_open(Machine *m, int vlan, const char *name, const char *spec, Error *err);
 
 #endif

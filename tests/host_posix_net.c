@@ -73,6 +73,17 @@ void host_socket_close(HostSocket *s)
     clean();
 }
 
+void host_socket_abort(HostSocket *s)
+{
+    struct linger at_once = { 1, 0 };
+
+    if (s && !s->closed)
+        setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    host_socket_close(s);
+}
+
+void host_socket_shutdown(HostSocket *s) { shutdown(s->fd, SHUT_WR); }
+
 void host_socket_resume(HostSocket *s)
 {
     s->paused = false;
@@ -174,6 +185,7 @@ HostSocket *host_accept(HostSocket *listener, HostAddr *from, const HostSocketOp
         return NULL;
     from->len = len;
     set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
     return adopt(fd, ops, opaque);
 }
 
@@ -182,6 +194,7 @@ HostSocket *host_connect(const HostAddr *to, const HostSocketOps *ops, void *opa
     int fd = socket(family_of(to), SOCK_STREAM | SOCK_NONBLOCK, 0);
 
     set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
     if (connect(fd, (const struct sockaddr *)to->bytes, to->len) && errno != EINPROGRESS)
         return fail_open(fd, to, err);
     HostSocket *s = adopt(fd, ops, opaque);
@@ -303,6 +316,40 @@ bool host_addr_equal(const HostAddr *a, const HostAddr *b)
     const struct sockaddr_in *x = (const void *)a->bytes, *y = (const void *)b->bytes;
 
     return x->sin_family == y->sin_family && x->sin_port == y->sin_port && x->sin_addr.s_addr == y->sin_addr.s_addr;
+}
+
+void host_addr_set_ip4(HostAddr *a, u32 ip, u16 port)
+{
+    struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(ip) };
+
+    memset(a, 0, sizeof(*a));
+    memcpy(a->bytes, &in, sizeof(in));
+    a->len = sizeof(in);
+}
+
+bool host_addr_ip4(const HostAddr *a, u32 *ip, u16 *port)
+{
+    const struct sockaddr_in *in = (const void *)a->bytes;
+
+    *port = ntohs(in->sin_port);
+    *ip = in->sin_family == AF_INET ? ntohl(in->sin_addr.s_addr) : 0;
+    return in->sin_family == AF_INET;
+}
+
+bool host_resolver(HostAddr *a)
+{
+    FILE *f = fopen("/etc/resolv.conf", "r");
+    char line[200], text[64];
+    struct in_addr ip;
+    bool found = false;
+
+    while (f && !found && fgets(line, sizeof(line), f))
+        found = sscanf(line, "nameserver %63s", text) == 1 && inet_pton(AF_INET, text, &ip) == 1;
+    if (f)
+        fclose(f);
+    if (found)
+        host_addr_set_ip4(a, ntohl(ip.s_addr), 53);
+    return found;
 }
 
 bool host_is_multicast(const HostAddr *a)

@@ -80,6 +80,12 @@ static void test_prom_and_dma(void)
               "the PROM shows each byte of the address twice");
     CHECK_MSG(prom[28] == 0x57 && prom[30] == 0x57, "it ends with 57h");
     CHECK_MSG(in8(BASE + 7) & 0x40, "the remote DMA's end is told");
+    out8(BASE + 14, 0x49);
+    set_dma(0, 32, 0x0a);
+    for (int i = 0; i < 16; i++)
+        prom[i] = in8(DATA);
+    CHECK_MSG(prom[0] == 0x52 && prom[1] == 0x54 && prom[5] == 0x56 && prom[14] == 0x57,
+              "a byte read of a word DMA takes the whole word");
     set_dma(0x4100, 6, 0x12);
     port_write(m, DATA, 0x44332211, 4);
     port_write(m, DATA, 0x6655, 2);
@@ -129,6 +135,12 @@ static void test_receive(void)
     u8 full = curr();
     out8(BASE + 3, (u8)(full - 1 < 0x46 ? 0x7f : full - 1));
     CHECK_MSG(curr() != full, "when the guest has read, the frames that waited come");
+    out8(CR, 0x21);
+    timers_run(m);
+    start(0x46, 0x80, 0x45, 0x46);
+    for (int i = 0; i < 20; i++)
+        net_send(other, f, 1514);
+    CHECK_MSG(curr() == 0x46 + 9 * 6, "a boundary just before the ring stands for its last page");
     out8(CR, 0x21);
 }
 

@@ -14,6 +14,7 @@
  */
 #include <winsock2.h>
 #include <ws2tcpip.h>
+#include <iphlpapi.h>
 
 #include "win.h"
 
@@ -278,6 +279,20 @@ void host_socket_close(HostSocket *s)
     callbacks_end();
 }
 
+void host_socket_abort(HostSocket *s)
+{
+    const struct linger at_once = {1, 0};
+
+    if (s && !s->closed)
+        setsockopt(s->fd, SOL_SOCKET, SO_LINGER, (const char *)&at_once, sizeof at_once);
+    host_socket_close(s);
+}
+
+void host_socket_shutdown(HostSocket *s)
+{
+    shutdown(s->fd, SD_SEND);
+}
+
 void host_socket_resume(HostSocket *s)
 {
     s->paused = false;
@@ -303,6 +318,7 @@ static void tune_stream(SOCKET fd)
     set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     set_option(fd, SOL_SOCKET, SO_SNDBUF, SOCKET_BUFFER);
     set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);    /* urgent bytes keep their place */
 }
 
 static int family_of(const HostAddr *a)
@@ -575,6 +591,60 @@ bool host_addr_equal(const HostAddr *a, const HostAddr *b)
         return false;
     return x->sin_family == AF_INET ? x->sin_addr.s_addr == y->sin_addr.s_addr :
                                       !memcmp(&x6->sin6_addr, &y6->sin6_addr, sizeof x6->sin6_addr);
+}
+
+void host_addr_set_ip4(HostAddr *a, u32 ip, u16 port)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(ip)};
+
+    memset(a, 0, sizeof *a);
+    memcpy(a->bytes, &in, sizeof in);
+    a->len = sizeof in;
+}
+
+bool host_addr_ip4(const HostAddr *a, u32 *ip, u16 *port)
+{
+    const struct sockaddr_in *in = (const struct sockaddr_in *)a->bytes;
+
+    *port = ntohs(in->sin_port);
+    *ip = in->sin_family == AF_INET ? ntohl(in->sin_addr.s_addr) : 0;
+    return in->sin_family == AF_INET;
+}
+
+/* The first name server of the first adapter that is up and has one; IPv4 before IPv6. */
+static bool adapter_resolver(const IP_ADAPTER_ADDRESSES *list, int family, HostAddr *a)
+{
+    for (const IP_ADAPTER_ADDRESSES *i = list; i; i = i->Next) {
+        if (i->OperStatus != IfOperStatusUp)
+            continue;
+        for (const IP_ADAPTER_DNS_SERVER_ADDRESS *d = i->FirstDnsServerAddress; d; d = d->Next) {
+            const SOCKET_ADDRESS *s = &d->Address;
+            if (s->lpSockaddr->sa_family != family || (size_t)s->iSockaddrLength > sizeof a->bytes)
+                continue;
+            memset(a, 0, sizeof *a);
+            memcpy(a->bytes, s->lpSockaddr, (size_t)s->iSockaddrLength);
+            a->len = (u32)s->iSockaddrLength;
+            ((struct sockaddr_in *)a->bytes)->sin_port = htons(53);     /* the same place in both families */
+            return true;
+        }
+    }
+    return false;
+}
+
+bool host_resolver(HostAddr *a)
+{
+    enum { FLAGS = GAA_FLAG_SKIP_UNICAST | GAA_FLAG_SKIP_ANYCAST | GAA_FLAG_SKIP_MULTICAST };
+    ULONG bytes = 0;
+
+    if (GetAdaptersAddresses(AF_UNSPEC, FLAGS, NULL, NULL, &bytes) != ERROR_BUFFER_OVERFLOW)
+        return false;
+    IP_ADAPTER_ADDRESSES *list = malloc(bytes);
+    if (!list)
+        abort();
+    bool found = GetAdaptersAddresses(AF_UNSPEC, FLAGS, NULL, list, &bytes) == ERROR_SUCCESS &&
+                 (adapter_resolver(list, AF_INET, a) || adapter_resolver(list, AF_INET6, a));
+    free(list);
+    return found;
 }
 
 bool host_is_multicast(const HostAddr *a)

@@ -26,8 +26,8 @@ typedef struct {
 typedef enum { DISPLAY_SDL, DISPLAY_NONE } DisplayKind;
 typedef enum { VGA_STD, VGA_NONE } VgaKind;
 
-/* One -net, -netdev, -nic, or -device with a network card: net/config.c reads what it says. */
-typedef enum { NET_NET, NET_NETDEV, NET_NIC, NET_DEVICE } NetOption;
+/* One -net, -netdev, -nic, -redir, -tftp, -bootp, or -device with a network card: net/config.c reads it. */
+typedef enum { NET_NET, NET_NETDEV, NET_NIC, NET_DEVICE, NET_REDIR, NET_TFTP, NET_BOOTP } NetOption;
 typedef struct {
     NetOption option;
     char *spec;                 /* NULL: not used */

@@ -31,6 +31,9 @@ typedef struct {
 bool host_addr_parse(const char *text, const char *fallback, bool udp, HostAddr *a, Error *err);
 void host_addr_text(const HostAddr *a, char *text, size_t size);        /* any thread */
 bool host_addr_equal(const HostAddr *a, const HostAddr *b);             /* any thread */
+void host_addr_set_ip4(HostAddr *a, u32 ip, u16 port);                  /* any thread */
+bool host_addr_ip4(const HostAddr *a, u32 *ip, u16 *port);  /* false: it is none, only port is set. Any thread */
+bool host_resolver(HostAddr *a);                /* the name server that this computer asks; false: it has none */
 
 HostSocket *host_listen(const HostAddr *at, const HostSocketOps *ops, void *opaque, Error *err);
 HostSocket *host_accept(HostSocket *listener, HostAddr *from, const HostSocketOps *ops, void *opaque);
@@ -47,6 +50,8 @@ void host_multicast_sender(HostSocket *s, const HostAddr *iface);       /* s sen
 bool host_is_multicast(const HostAddr *a);
 void host_socket_local(HostSocket *s, HostAddr *a);
 void host_socket_close(HostSocket *s);          /* no callback comes any more; NULL is allowed */
+void host_socket_abort(HostSocket *s);          /* closes, and the peer sees a reset */
+void host_socket_shutdown(HostSocket *s);       /* nothing more is sent; what was taken still arrives */
 void host_socket_resume(HostSocket *s);         /* after HOST_PAUSED */
 
 /* Bytes received (a datagram that is longer is cut), 0: the peer has ended, HOST_AGAIN, HOST_BROKEN. */

@@ -102,12 +102,18 @@ static const Option options[] = {
      "writes go to a temporary place, the images stay as they are"},
 
     {"net", "KIND,...", GROUP_NET, apply_net, NET_NET, 0,
-     "nic[,vlan=N][,macaddr=M][,model=ne2k_pci|ne2k_isa]: a card (without it there is none); "
+     "nic[,vlan=N][,macaddr=M][,model=ne2k_pci|ne2k_isa]: a card; "
+     "user[,vlan=N][,hostfwd=tcp|udp:[HOST]:PORT-[GUEST]:PORT][,tftp=FOLDER][,bootfile=F][,hostname=N][,restrict=on]: "
+     "a network of its own at 10.0.2.0/24 that reaches what this computer reaches; "
      "socket[,vlan=N],listen=HOST:PORT | connect=HOST:PORT | mcast=GROUP:PORT | udp=HOST:PORT,localaddr=HOST:PORT; "
-     "dump[,vlan=N][,file=F]; none. listen=:PORT is reached from this computer only, listen=0.0.0.0:PORT from all"},
+     "dump[,vlan=N][,file=F]; none. Without any of these: a card and user. listen=:PORT is reached from this computer only, listen=0.0.0.0:PORT from all"},
     {"netdev", "KIND,id=ID,...", GROUP_NET, apply_net, NET_NETDEV, 0,
-     "as -net socket; the card is -device ne2k_pci,netdev=ID,mac=M"},
+     "as -net user, -net socket; the card is -device ne2k_pci,netdev=ID,mac=M"},
     {"nic", "KIND,...", GROUP_NET, apply_net, NET_NIC, 0, "both in one: -nic socket,connect=HOST:PORT,mac=M"},
+    {"redir", "tcp|udp:PORT:[GUEST]:PORT", GROUP_NET, apply_net, NET_REDIR, 0,
+     "a port of this computer leads to one of the guest in the user network, as hostfwd="},
+    {"tftp", "FOLDER", GROUP_NET, apply_net, NET_TFTP, 0, "as -net user,tftp="},
+    {"bootp", "FILE", GROUP_NET, apply_net, NET_BOOTP, 0, "as -net user,bootfile="},
 
     {"kernel", "FILE", GROUP_LINUX, set_text, FIELD(kernel), 0, "boot this Linux kernel or multiboot file"},
     {"initrd", "FILE", GROUP_LINUX, set_text, FIELD(initrd), 0,
@@ -162,9 +168,10 @@ static const Option options[] = {
      "the guest always runs under the built-in translator"},
     {"k", "LAYOUT", GROUP_NOTE, set_text, FIELD(keymap), 0,
      "keys reach the guest by their place, its own layout applies"},
-    {"user-net dummy-net", NULL, GROUP_NOTE, no_effect, 0, 0, "the user network is not in this build"},
-    {"macaddr nics tftp bootp smb redir", "X", GROUP_NOTE, no_effect, 0, 0,
-     "the user network is not in this build; -net nic,macaddr= sets a card's address"},
+    {"user-net dummy-net", NULL, GROUP_NOTE, no_effect, 0, 0, "-net user is the network there is anyway"},
+    {"macaddr nics", "X", GROUP_NOTE, no_effect, 0, 0, "-net nic,macaddr= sets a card's address"},
+    {"smb", "FOLDER", GROUP_NOTE, no_effect, 0, 0,
+     "there is no SMB server of its own; a folder that Windows shares is \\\\10.0.2.2\\NAME in the guest"},
     {"usb", NULL, GROUP_NOTE, no_effect, 0, 0, "USB is not in this build; keyboard and mouse are PS/2"},
     {"usbdevice", "DEVICE", GROUP_NOTE, no_effect, 0, 0,
      "USB is not in this build; keyboard and mouse are PS/2"},

@@ -21,7 +21,7 @@ typedef struct {
     bool exit_ok;      /* a list was printed: end with success */
     bool no_defaults;  /* -nodefaults */
     bool snapshot;     /* -snapshot */
-    bool monitor_set, serial_set, parallel_set, display_set;
+    bool monitor_set, serial_set, parallel_set, display_set, net_set;
     int serials, parallels, devices, nets, drives, firmware_dirs, chardevs, monitors;
 } Parse;
 

@@ -422,6 +422,7 @@ bool add_net(Parse *p, NetOption option, const char *spec)
 
 bool apply_net(Parse *p, const Option *o, const char *arg)
 {
+    p->net_set |= o->field < NET_DEVICE;
     return add_net(p, (NetOption)o->field, arg);
 }
 
@@ -467,6 +468,16 @@ static void drop_none(char **spec)
         text_set(spec, NULL);
 }
 
+/* A card, and the user network; a card that -device named stands for the first. */
+static bool add_default_net(Parse *p)
+{
+    bool card = false;
+
+    for (int i = 0; i < p->nets; i++)
+        card |= p->cfg->net[i].option == NET_DEVICE;
+    return card || (add_net(p, NET_NET, "nic") && add_net(p, NET_NET, "user"));
+}
+
 bool machine_finish(Parse *p)
 {
     Config *cfg = p->cfg;
@@ -487,6 +498,8 @@ bool machine_finish(Parse *p)
         drop_none(&cfg->serial[i]);
     for (int i = 0; i < CFG_PARALLELS; i++)
         drop_none(&cfg->parallel[i]);
+    if (!p->net_set && !p->no_defaults && !add_default_net(p))
+        return false;
     if (!cfg->monitor)
         text_set(&cfg->monitor, "none");
     drop_none(&cfg->debugcon);
