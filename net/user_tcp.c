@@ -21,8 +21,9 @@
 enum { FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16 };
 enum { OPT_END = 0, OPT_NOP = 1, OPT_MSS = 2, OPT_SHIFT = 3, SYN_OPTIONS = 8 };
 enum { OUR_SHIFT = 3, SHIFT_MAX = 14, MSS_DEFAULT = 536, MSS_MIN = 64, SEGMENTS_A_TURN = 32, DUP_ACKS = 3 };
-enum { TRIES_MAX = 10, SYN_TRIES_MAX = 5, BACKOFF_MAX = 6, KEEPALIVE_S = 900 };
-#define FIRST_TIMEOUT NS_PER_SEC
+enum { TRIES_MAX = 12, SYN_TRIES_MAX = 5, BACKOFF_MAX = 6, KEEPALIVE_S = 900 };
+#define SYN_TIMEOUT NS_PER_SEC
+#define DATA_TIMEOUT (3 * NS_PER_SEC / 10)    /* longer than any guest delays an acknowledgement */
 
 typedef struct {
     u16 sport, dport;
@@ -181,10 +182,10 @@ static void send_segment(Tcp *c, u32 flags, u32 seq, u32 offset, u32 bytes)
 static void schedule(Tcp *c, bool restart)
 {
     bool busy = c->nxt != c->una || c->used || (c->host_ended && !c->fin_acked);
-    u64 now = clock_ns(c->user->net->m, CLOCK_VIRTUAL);
+    u64 now = clock_ns(c->user->net->m, CLOCK_VIRTUAL), first = c->state == TCP_OPEN ? DATA_TIMEOUT : SYN_TIMEOUT;
 
     if (busy && (restart || !c->busy))
-        c->deadline = now + (FIRST_TIMEOUT << (c->tries < BACKOFF_MAX ? c->tries : BACKOFF_MAX));
+        c->deadline = now + (first << (c->tries < BACKOFF_MAX ? c->tries : BACKOFF_MAX));
     else if (!busy)
         c->deadline = now + KEEPALIVE_S * NS_PER_SEC;
     c->busy = busy;
@@ -335,12 +336,13 @@ static void on_timer(void *opaque)
         return;
     }
     if (c->busy) {
-        bool probe = c->nxt == c->una;          /* the byte behind a closed window asks whether it still is */
+        /* The byte behind a closed window asks whether it still is. */
+        u32 limit = c->window ? c->window : 1;
         c->nxt = c->una;
         c->congestion = c->mss;
         c->recovering = false;
         c->dup_acks = 0;
-        resend(c, probe ? 1 : c->mss);
+        resend(c, limit < c->mss ? limit : c->mss);
     } else {
         send_segment(c, 0, c->una - 1, 0, 0);   /* is anybody there? */
     }
@@ -444,6 +446,8 @@ static u32 take_data(Tcp *c, const u8 *data, u32 len)
 
     if (len > OUT_MAX - held)
         len = OUT_MAX - held;
+    if (!len)
+        return 0;
     if (c->out_at && c->out_size - c->out_end < len) {
         memmove(c->out, c->out + c->out_at, held);
         c->out_at = 0;
@@ -519,7 +523,9 @@ static bool ack_input(Tcp *c, const Segment *s)
         return true;                /* old */
     if (acked) {
         acked_bytes(c, acked);
-    } else if (!s->len && window == c->window && c->nxt != c->una && !(s->flags & FIN)) {
+    } else if (!c->window && window) {
+        c->nxt = c->una;            /* what asked for this was not taken */
+    } else if (!s->len && window && window == c->window && c->nxt != c->una && !(s->flags & FIN)) {
         if (++c->dup_acks == DUP_ACKS && !c->recovering) {
             c->recovering = true;
             c->recover = c->max;
