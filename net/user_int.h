@@ -109,6 +109,7 @@ struct User {
     u32 udp_count;
     Timer udp_idle;
     TftpSession *tftp;
+    u32 tftp_count;
     HostAddr resolver;
     u64 resolver_at;                /* CLOCK_HOST when it was asked for */
     u8 out[ETH_HEADER + UDP_MAX + 64];

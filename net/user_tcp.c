@@ -1,7 +1,6 @@
 /*
  * The user network's TCP as the guest sees it: RFC 9293, window scaling (RFC 7323), retransmission after three
- * equal acknowledgements or a timeout (RFC 5681, 6298 with a fixed first timeout), resets checked as RFC 5961
- * says.
+ * equal acknowledgements or a timeout (RFC 5681, 6298), resets checked as RFC 5961 says.
  *
  * The guest's segments are only collected while its frames are read; then the queue is served: each connection
  * first gives its bytes to the socket in one call, and then acknowledges them in one segment, with what it has
@@ -23,7 +22,8 @@ enum { OPT_END = 0, OPT_NOP = 1, OPT_MSS = 2, OPT_SHIFT = 3, SYN_OPTIONS = 8 };
 enum { OUR_SHIFT = 3, SHIFT_MAX = 14, MSS_DEFAULT = 536, MSS_MIN = 64, SEGMENTS_A_TURN = 32, DUP_ACKS = 3 };
 enum { TRIES_MAX = 12, SYN_TRIES_MAX = 5, BACKOFF_MAX = 6, KEEPALIVE_S = 900 };
 #define SYN_TIMEOUT NS_PER_SEC
-#define DATA_TIMEOUT (3 * NS_PER_SEC / 10)    /* longer than any guest delays an acknowledgement */
+#define DATA_TIMEOUT (3 * NS_PER_SEC / 10)
+#define TIMEOUT_MAX (2 * NS_PER_SEC)
 
 typedef struct {
     u16 sport, dport;
@@ -179,13 +179,36 @@ static void send_segment(Tcp *c, u32 flags, u32 seq, u32 offset, u32 bytes)
     finish_segment(u, c->far_ip, c->guest_ip, TCP_HEADER + bytes);
 }
 
+/* RFC 6298, with a floor that is longer than any guest delays an acknowledgement. */
+static u64 timeout_of(const Tcp *c)
+{
+    u64 t = c->smooth + 4 * c->varies;
+
+    if (c->state != TCP_OPEN)
+        return SYN_TIMEOUT;
+    return t < DATA_TIMEOUT ? DATA_TIMEOUT : t < TIMEOUT_MAX ? t : TIMEOUT_MAX;
+}
+
+static void round_trip(Tcp *c, u64 took)
+{
+    u64 off = took > c->smooth ? took - c->smooth : c->smooth - took;
+
+    c->varies = c->smooth ? (3 * c->varies + off) / 4 : took / 2;
+    c->smooth = c->smooth ? (7 * c->smooth + took) / 8 : took;
+    c->timed_at = 0;
+}
+
 static void schedule(Tcp *c, bool restart)
 {
     bool busy = c->nxt != c->una || c->used || (c->host_ended && !c->fin_acked);
-    u64 now = clock_ns(c->user->net->m, CLOCK_VIRTUAL), first = c->state == TCP_OPEN ? DATA_TIMEOUT : SYN_TIMEOUT;
+    u64 now = clock_ns(c->user->net->m, CLOCK_VIRTUAL);
 
+    if (busy && !c->timed_at && !c->tries && c->nxt == c->max) {
+        c->timed_at = now | 1;
+        c->timed = c->nxt;
+    }
     if (busy && (restart || !c->busy))
-        c->deadline = now + (first << (c->tries < BACKOFF_MAX ? c->tries : BACKOFF_MAX));
+        c->deadline = now + (timeout_of(c) << (c->tries < BACKOFF_MAX ? c->tries : BACKOFF_MAX));
     else if (!busy)
         c->deadline = now + KEEPALIVE_S * NS_PER_SEC;
     c->busy = busy;
@@ -249,6 +272,7 @@ static void resend(Tcp *c, u32 limit)
     bool fin = c->host_ended && !c->fin_acked && bytes == c->used;
 
     c->user->resent++;
+    c->timed_at = 0;                /* whose acknowledgement would it be? */
     send_segment(c, PSH | (fin ? FIN : 0), c->una, 0, bytes);
     if ((s32)(c->una + bytes + fin - c->nxt) > 0)
         c->nxt = c->una + bytes + fin;
@@ -497,6 +521,8 @@ static void acked_bytes(Tcp *c, u32 acked)
     c->una += acked;
     if ((s32)(c->nxt - c->una) < 0)
         c->nxt = c->una;
+    if (c->timed_at && (s32)(c->una - c->timed) >= 0)
+        round_trip(c, clock_ns(c->user->net->m, CLOCK_VIRTUAL) - c->timed_at);
     c->tries = 0;
     c->dup_acks = 0;
     if (c->congestion < RING_MAX)

@@ -56,6 +56,8 @@ struct Tcp {
     Timer timer;                    /* fires at `deadline` or before, and is armed again then */
     u64 deadline;
     u32 tries;
+    u64 timed_at, smooth, varies;   /* round trips: begin of the one that is measured (0: none), mean, deviation */
+    u32 timed;                      /* ends when this is acknowledged */
 };
 
 /* What the guest may send now, in the steps that it can be told in. */

@@ -66,6 +66,7 @@ static void session_end(TftpSession *s)
     while (*at != s)
         at = &(*at)->next;
     *at = s->next;
+    s->user->tftp_count--;
     s->user = NULL;
     if (!s->busy)
         session_free(s);
@@ -216,7 +217,6 @@ static u16 free_port(const User *u)
 static TftpSession *session_new(User *u, u32 ip, u16 port, HostFile *file)
 {
     TftpSession *s = calloc(1, sizeof(*s)), *last = u->tftp;
-    int count = 0;
 
     if (!s)
         abort();
@@ -224,10 +224,10 @@ static TftpSession *session_new(User *u, u32 ip, u16 port, HostFile *file)
         after = i->next;
         if (i->ip == ip && i->port == port)
             session_end(i);         /* it asks again */
-        else if (++count)
+        else
             last = i;
     }
-    if (count >= SESSIONS)
+    if (u->tftp_count >= SESSIONS)
         session_end(last);
     s->user = u;
     s->ip = ip;
@@ -238,6 +238,7 @@ static TftpSession *session_new(User *u, u32 ip, u16 port, HostFile *file)
     s->block_bytes = BLOCK;
     s->next = u->tftp;
     u->tftp = s;
+    u->tftp_count++;
     return s;
 }
 

@@ -61,6 +61,18 @@ static void test_defaults(void)
               "-nodefaults takes them away");
 }
 
+static void test_networks(void)
+{
+    CHECK_MSG(parse("-m 32") == OPTIONS_RUN && same(cfg.net[0].spec, "nic") && same(cfg.net[1].spec, "user"),
+              "without an option there are a card and the user network");
+    CHECK_MSG(parse("-net none") == OPTIONS_RUN && same(cfg.net[0].spec, "none") && !cfg.net[1].spec,
+              "-net none: there is nothing");
+    CHECK_MSG(parse("-nodefaults") == OPTIONS_RUN && !cfg.net[0].spec, "nor with -nodefaults");
+    CHECK_MSG(parse("-redir tcp:8080::80") == OPTIONS_RUN && cfg.net[0].option == NET_REDIR &&
+                  same(cfg.net[1].spec, "nic"),
+              "-redir alone leaves the default as it is");
+}
+
 static void test_dialect_2006(void)
 {
     CHECK_MSG(parse("-L . -m 32 -localtime -std-vga -fda fdimage0.bin") == OPTIONS_RUN,
@@ -270,6 +282,7 @@ int main(void)
 {
     log_to_file("/dev/null"); /* the notes on accepted options */
     test_defaults();
+    test_networks();
     test_dialect_2006();
     test_dialect_of_today();
     test_memory();

@@ -231,28 +231,28 @@ static void test_guest_is_slow(void)
     Seg s;
     u32 got = 0, most = 0;
 
-    send_tcp(FAR, PORT, WEB, c.seq, c.ack, ACK, 80, NULL, 0);           /* 10,240 bytes */
+    send_tcp(FAR, PORT, WEB, c.seq, c.ack, ACK, 365, NULL, 0);          /* 46,720 bytes, 32 segments */
     pass(0);
     socket_gives(c.sock, big, 1000000);
     while (next_tcp(&s)) {
         got += s.len;
         most = s.seq + s.len - c.ack > most ? s.seq + s.len - c.ack : most;
     }
-    CHECK_MSG(got == 10240 && most == 10240, "no more comes than the guest's window takes: %u", got);
+    CHECK_MSG(got == 46720 && most == 46720, "no more comes than the guest's window takes: %u", got);
     CHECK_MSG(c.sock->paused && c.sock->in_bytes > 500000, "the rest waits in the host's socket");
-    send_tcp(FAR, PORT, WEB, c.seq, c.ack + 10240, ACK, 0, NULL, 0);
+    send_tcp(FAR, PORT, WEB, c.seq, c.ack + 46720, ACK, 0, NULL, 0);
     CHECK_MSG(!next_tcp(&s), "a closed window stops all");
     for (int i = 0; i < 30; i++) {
         pass(70 * SEC);
         if (next_tcp(&s))
-            send_tcp(FAR, PORT, WEB, c.seq, c.ack + 10240, ACK, 0, NULL, 0);
-        CHECK_MSG(s.len == 1 && s.seq == c.ack + 10240, "a closed window is asked with one byte");
+            send_tcp(FAR, PORT, WEB, c.seq, c.ack + 46720, ACK, 0, NULL, 0);
+        CHECK_MSG(s.len == 1 && s.seq == c.ack + 46720, "a closed window is asked with one byte");
         forget();
     }
     CHECK_MSG(!c.sock->closed, "for as long as the guest answers");
-    send_tcp(FAR, PORT, WEB, c.seq, c.ack + 10240, ACK, 512, NULL, 0);
+    send_tcp(FAR, PORT, WEB, c.seq, c.ack + 46720, ACK, 512, NULL, 0);
     next_tcp(&s);
-    CHECK_MSG(s.len == 1460 && s.seq == c.ack + 10240 && !memcmp(s.data, big + 10240, 1460), "and goes on then");
+    CHECK_MSG(s.len == 1460 && s.seq == c.ack + 46720 && !memcmp(s.data, big + 46720, 1460), "and goes on then");
     tcp_close(user);
 }
 
