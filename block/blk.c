@@ -309,6 +309,56 @@ void blk_describe(Blk *blk, char *out, size_t size)
              blk->locked ? ", locked" : "");
 }
 
+/* ---- snapshots ---- */
+
+bool blk_removable(const Blk *blk) { return blk->removable; }
+bool blk_can_snapshot(const Blk *blk) { return blk->img && blk->img->drv->snapshots; }
+bool blk_keeps_changes(const Blk *blk) { return blk->img && blk->img->drv != &overlay_driver; }
+u32 blk_vm_block(const Blk *blk) { return blk->img->drv->snapshots->block_bytes(blk->img); }
+
+bool blk_snapshots(Blk *blk, BlkSnapshot **list, u32 *count, Error *err)
+{
+    return blk->img->drv->snapshots->list(blk->img, list, count, err);
+}
+
+BlkSave *blk_save_begin(Blk *blk, const char *from, const u32 *share, u32 count, Error *err)
+{
+    BlkSave *save = blk->img->drv->snapshots->begin(blk->img, from, share, count, err);
+
+    if (save)
+        save->blk = blk;
+    return save;
+}
+
+void blk_save_write(BlkSave *save, BlkReq *req)
+{
+    req->blk = save->blk;
+    save->blk->in_flight++;
+    save->blk->img->drv->snapshots->write(save, req);
+}
+
+bool blk_save_end(BlkSave *save, const BlkSnapshot *row, Error *err)
+{
+    return save->blk->img->drv->snapshots->end(save, row, err);
+}
+
+void blk_save_abort(BlkSave *save) { save->blk->img->drv->snapshots->abort(save); }
+
+bool blk_snapshot_read(Blk *blk, const char *id, u64 offset, void *buf, u64 bytes, Error *err)
+{
+    return blk->img->drv->snapshots->read(blk->img, id, offset, buf, bytes, err);
+}
+
+bool blk_snapshot_apply(Blk *blk, const char *id, Error *err)
+{
+    return blk->img->drv->snapshots->apply(blk->img, id, err);
+}
+
+bool blk_snapshot_delete(Blk *blk, const char *id, Error *err)
+{
+    return blk->img->drv->snapshots->remove(blk->img, id, err);
+}
+
 void blk_flush_all(Machine *m)
 {
     for (Blk *blk = blk_first(m); blk; blk = blk_next(blk)) {

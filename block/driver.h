@@ -46,6 +46,21 @@ typedef struct {
     u64 base_bytes;
 } ImageCreate;
 
+struct BlkSave { Blk *blk; };                       /* a format's own begins with it */
+
+/* What a format with snapshots offers: the functions of blk.h, on an image. Blocking, nothing in flight. */
+typedef struct {
+    bool (*list)(BlkImage *img, BlkSnapshot **list, u32 *count, Error *err);
+    BlkSave *(*begin)(BlkImage *img, const char *from, const u32 *share, u32 count, Error *err);
+    bool (*end)(BlkSave *save, const BlkSnapshot *row, Error *err);
+    void (*abort)(BlkSave *save);
+    void (*write)(BlkSave *save, BlkReq *req);      /* not blocking */
+    bool (*read)(BlkImage *img, const char *id, u64 offset, void *buf, u64 bytes, Error *err);
+    bool (*apply)(BlkImage *img, const char *id, Error *err);
+    bool (*remove)(BlkImage *img, const char *id, Error *err);
+    u32 (*block_bytes)(BlkImage *img);
+} BlkSnapshotOps;
+
 typedef struct {
     const char *name;
     unsigned can;
@@ -62,6 +77,7 @@ typedef struct {
     bool (*create)(const char *file, const ImageCreate *how, Error *err);
     const char *const *create_options;              /* ends with NULL */
     BlkImage *(*open_alone)(const char *file, Error *err);      /* read-only, without its backing file */
+    const BlkSnapshotOps *snapshots;                /* NULL: none */
 } BlkDriver;
 
 struct BlkImage {                                   /* first member of each format's own image */

@@ -98,6 +98,8 @@ static void deliver_later(Qcow2 *q)
     host_io_submit(&q->tick);
 }
 
+static bool is_write(const BlkReq *req) { return req->op == BLK_WRITE || (int)req->op == BLK_VM_WRITE; }
+
 static void part_end(Part *part, BlkResult result)
 {
     Job *job = part->job;
@@ -114,7 +116,7 @@ static void part_end(Part *part, BlkResult result)
             }
         }
     }
-    if (job->req->op == BLK_WRITE)
+    if (is_write(job->req))
         q->writes--;
     free(part->packed);
     free(part->whole);
@@ -133,7 +135,7 @@ static Part *part_new(Job *job, const Map *map, u64 guest, u32 bytes)
     part->bytes = bytes;
     part->buf = (u8 *)job->req->buf + (guest - job->req->offset);
     job->parts++;
-    if (job->req->op == BLK_WRITE)
+    if (is_write(job->req))
         job->q->writes++;
     return part;
 }
@@ -440,6 +442,35 @@ static Step cut_write(Job *job)
     return STEP_OK;
 }
 
+/* The state of a machine: clusters that the map does not know, see qcow2_vmstate.c. */
+static void vm_written(HostIo *io)
+{
+    Part *part = io->opaque;
+
+    part_end(part, write_result(part));
+}
+
+static Step cut_vm_write(Job *job)
+{
+    Qcow2 *q = job->q;
+
+    while (job->at < job->end) {
+        Map none = { .kind = MAP_DATA };
+        u64 first, got;
+        Step step = ref_alloc(q, (job->end - job->at) >> q->cluster_bits, &first, &got);
+        Part *part;
+
+        if (step != STEP_OK)
+            return step;
+        for (u64 i = 0; i < got; i++)
+            vmstate_set_place(q, job->at + (i << q->cluster_bits), (first + i) << q->cluster_bits);
+        part = part_new(job, &none, job->at, (u32)(got << q->cluster_bits));
+        job->at += part->bytes;
+        part_io(part, HOST_IO_WRITE, first << q->cluster_bits, part->buf, part->bytes, vm_written);
+    }
+    return STEP_OK;
+}
+
 /* Whole clusters read as zeros afterwards, and their place in the file is free. */
 static Step cut_discard(Job *job)
 {
@@ -499,9 +530,10 @@ static Step cut(Job *job)
         return commit_step(job->q);
     if (job->result != BLK_OK)
         return STEP_FAIL;
-    switch (job->req->op) {
+    switch ((int)job->req->op) {
     case BLK_READ: return cut_read(job);
     case BLK_WRITE: return cut_write(job);
+    case BLK_VM_WRITE: return cut_vm_write(job);
     default: return cut_discard(job);
     }
 }
@@ -706,6 +738,8 @@ static void qcow2_close(BlkImage *img)
     Qcow2 *q = (Qcow2 *)img;
     Error err;
 
+    if (q->saving)
+        qcow2_snapshot_ops.abort(q->saving);
     if (!q->img.readonly) {
         /* whole clusters to the end: compressed ones are read by sectors */
         if (q->pack_at && host_file_size(q->f) < q->file_end && !host_file_resize(q->f, q->file_end, &err))
@@ -785,5 +819,5 @@ const BlkDriver qcow2_driver = {
     .name = "qcow2", .can = CAN_FLUSH | CAN_DISCARD, .open = qcow2_open, .submit = qcow2_submit,
     .close = qcow2_close, .part = qcow2_part, .facts = qcow2_facts, .resize = qcow2_resize_image,
     .write_packed = qcow2_pack_image, .create = qcow2_create_image, .create_options = qcow2_options,
-    .open_alone = qcow2_open_alone,
+    .open_alone = qcow2_open_alone, .snapshots = &qcow2_snapshot_ops,
 };

@@ -34,6 +34,7 @@ enum {
 typedef struct Qcow2 Qcow2;
 typedef struct Job Job;
 typedef struct Part Part;
+typedef struct BlkSave BlkSave;
 
 typedef struct Meta {               /* a cached L2 table or refcount block, one cluster, as on disk */
     u64 at;
@@ -100,6 +101,7 @@ struct Qcow2 {
     u32 commit_pending;
     bool commit_failed;
     Timer timer;
+    BlkSave *saving;                /* a snapshot that is being written */
     u64 pack_at;                    /* tools: where the next compressed cluster may go; 0: nowhere yet */
     u8 *inflated;                   /* the last compressed cluster that was read */
     u64 inflated_entry;
@@ -180,6 +182,15 @@ bool qcow2_sync_file(Qcow2 *q, Error *err);
 /* Compresses one whole cluster into the image, which must not have it yet. Blocking. */
 bool qcow2_write_compressed(Qcow2 *q, u64 guest, const u8 *packed, u32 bytes, Error *err);
 
+/* Makes the call until it need not wait any more; true: it went well. Blocking. */
+#define NOW(q, call, err) ({ \
+        Step step_; \
+        do { \
+            step_ = (call); \
+        } while (qcow2_wait(q, step_, err)); \
+        step_ == STEP_OK; \
+    })
+
 /* ---- qcow2_snapshot.c: blocking, nothing in flight ---- */
 bool snapshots_read(Qcow2 *q, Snapshot **list, Error *err);
 void snapshots_free(Snapshot *list, u32 count);
@@ -187,6 +198,17 @@ bool snapshot_create(Qcow2 *q, const char *name, u32 date_s, u32 date_ns, Error 
 bool snapshot_apply(Qcow2 *q, const char *id_or_name, Error *err);
 bool snapshot_delete(Qcow2 *q, const char *id_or_name, Error *err);
 bool qcow2_resize(Qcow2 *q, u64 bytes, Error *err);
+/* ... and what they are made of */
+bool snapshot_index(Qcow2 *q, const char *id, const Snapshot *list, u32 *index, Error *err);
+u64 *snapshot_l1(Qcow2 *q, const Snapshot *s, Error *err);
+bool snapshot_can_count(Qcow2 *q, Error *err);
+bool snapshot_count_tree(Qcow2 *q, const u64 *l1, u32 l1_size, int by, Error *err);
+bool snapshot_set_copied(Qcow2 *q, bool by_counts, Error *err);
+bool snapshot_write_l1(Qcow2 *q, const u64 *l1, u32 size, u64 *at, Error *err);
+bool snapshot_write_table(Qcow2 *q, const Snapshot *list, u32 count, Error *err);
+void snapshot_free_id(const Snapshot *list, u32 count, char id[24]);
+void snapshot_free_l1(Qcow2 *q, u64 at, u32 size);
+bool snapshot_settle(Qcow2 *q, Error *err);
 bool qcow2_empty(Qcow2 *q, Error *err);             /* everything reads as the base again */
 /* A read-only image shows one of its snapshots: its id, its name, or snapshot.id=..., snapshot.name=... */
 bool qcow2_use_snapshot(Qcow2 *q, const char *which, Error *err);
@@ -199,6 +221,11 @@ bool qcow2_part(BlkImage *img, u64 at, u64 bytes, ImagePart *out, Error *err);
 bool qcow2_resize_image(BlkImage *img, u64 bytes, Error *err);
 bool qcow2_pack_image(BlkImage *img, u64 at, const u8 *packed, u32 bytes, Error *err);
 void qcow2_facts(BlkImage *img, ImageFacts *out);
+
+/* ---- qcow2_vmstate.c: a machine's state beside its disk; see blk.h ---- */
+enum { BLK_VM_WRITE = 16 };         /* a BlkReq's op: offset is within the VM state */
+extern const BlkSnapshotOps qcow2_snapshot_ops;
+void vmstate_set_place(Qcow2 *q, u64 offset, u64 place);
 
 /* ---- qcow2_check.c: blocking, nothing in flight ---- */
 typedef struct {

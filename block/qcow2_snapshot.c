@@ -91,14 +91,6 @@ bool snapshots_read(Qcow2 *q, Snapshot **list, Error *err)
 
 /* ---- going through what an L1 table leads to ---- */
 
-#define NOW(q, call, err) ({ \
-        Step step_; \
-        do { \
-            step_ = (call); \
-        } while (qcow2_wait(q, step_, err)); \
-        step_ == STEP_OK; \
-    })
-
 static bool commit_often(Qcow2 *q, Error *err)
 {
     return q->dirty_metas << q->cluster_bits < CACHE_BYTES / 2 || qcow2_commit_now(q, err);
@@ -120,7 +112,7 @@ static bool count_entry(Qcow2 *q, u64 entry, int by, Error *err)
     return true;
 }
 
-static bool count_tree(Qcow2 *q, const u64 *l1, u32 l1_size, int by, Error *err)
+bool snapshot_count_tree(Qcow2 *q, const u64 *l1, u32 l1_size, int by, Error *err)
 {
     for (u32 i = 0; i < l1_size; i++) {
         u64 at = l1[i] & OFF_MASK;
@@ -142,7 +134,7 @@ static bool count_tree(Qcow2 *q, const u64 *l1, u32 l1_size, int by, Error *err)
 }
 
 /* COPIED in the active tables: taken away everywhere, or set to what the counts say. */
-static bool set_copied(Qcow2 *q, bool by_counts, Error *err)
+bool snapshot_set_copied(Qcow2 *q, bool by_counts, Error *err)
 {
     for (u32 i = 0; i < q->l1_size; i++) {
         u64 at = q->l1[i] & OFF_MASK, count = 0, entry;
@@ -255,7 +247,7 @@ static void put_row(u8 *p, const Snapshot *s)
 }
 
 /* A new table beside the old one, then the header. */
-static bool write_snapshots(Qcow2 *q, const Snapshot *list, u32 count, Error *err)
+bool snapshot_write_table(Qcow2 *q, const Snapshot *list, u32 count, Error *err)
 {
     u64 bytes = 0, at = 0, old_at = q->snap_at, old_bytes = q->snapshots ? q->snap_bytes : 0;
     u8 *buf;
@@ -281,10 +273,17 @@ static bool write_snapshots(Qcow2 *q, const Snapshot *list, u32 count, Error *er
     return true;
 }
 
+bool snapshot_write_l1(Qcow2 *q, const u64 *l1, u32 size, u64 *at, Error *err)
+{
+    return alloc_area(q, (u64)size * 8, at, err) && write_l1(q, l1, size, size, *at, err);
+}
+
+void snapshot_free_l1(Qcow2 *q, u64 at, u32 size) { free_area(q, at, (u64)size * 8); }
+
 /* ---- the operations ---- */
 
 /* Room for every count to rise is looked for first, so that nothing fails half-way. */
-static bool can_count_up(Qcow2 *q, Error *err)
+bool snapshot_can_count(Qcow2 *q, Error *err)
 {
     u64 most = q->snapshots + 2ull;
 
@@ -294,12 +293,12 @@ static bool can_count_up(Qcow2 *q, Error *err)
 }
 
 /* After any change: the set of metadata is made anew. */
-static bool settle(Qcow2 *q, Error *err)
+bool snapshot_settle(Qcow2 *q, Error *err)
 {
     return qcow2_commit_now(q, err) && qcow2_commit_now(q, err) && meta_set_build(q, err);
 }
 
-static void free_id(const Snapshot *list, u32 count, char *id)
+void snapshot_free_id(const Snapshot *list, u32 count, char id[24])
 {
     unsigned long most = 0;
 
@@ -323,22 +322,30 @@ bool snapshot_create(Qcow2 *q, const char *name, u32 date_s, u32 date_ns, Error 
 
     if (q->snapshots >= SNAPSHOTS_MAX || strlen(name) > 1023)
         return error_set(err, "%.300s: too many snapshots, or too long a name", q->name);
-    if (!can_count_up(q, err) || !qcow2_commit_now(q, err) || !snapshots_read(q, &list, err))
+    if (!snapshot_can_count(q, err) || !qcow2_commit_now(q, err) || !snapshots_read(q, &list, err))
         return false;
-    free_id(list, q->snapshots, id);
+    snapshot_free_id(list, q->snapshots, id);
     put64(extra + 8, q->size);
     put64(extra + 16, ~0ull);       /* no instruction count is recorded */
     all = block_alloc(sizeof(*all) * (q->snapshots + 1ull));
     memcpy(all, list, sizeof(*all) * q->snapshots);
-    ok = set_copied(q, false, err) && count_tree(q, q->l1, q->l1_size, 1, err) &&
-         alloc_area(q, (u64)q->l1_size * 8, &s.l1_at, err) &&
-         write_l1(q, q->l1, q->l1_size, q->l1_size, s.l1_at, err);
+    ok = snapshot_set_copied(q, false, err) && snapshot_count_tree(q, q->l1, q->l1_size, 1, err) &&
+         snapshot_write_l1(q, q->l1, q->l1_size, &s.l1_at, err);
     all[q->snapshots] = s;
     u32 count = q->snapshots;
-    ok = ok && write_snapshots(q, all, count + 1, err) && settle(q, err);
+    ok = ok && snapshot_write_table(q, all, count + 1, err) && snapshot_settle(q, err);
     free(all);
     snapshots_free(list, count);
     return ok;
+}
+
+bool snapshot_index(Qcow2 *q, const char *id, const Snapshot *list, u32 *index, Error *err)
+{
+    for (*index = 0; *index < q->snapshots; ++*index) {
+        if (!strcmp(list[*index].id, id))
+            return true;
+    }
+    return error_set(err, "%.300s: there is no snapshot with the number %.20s", q->name, id);
 }
 
 static bool find_snapshot(Qcow2 *q, const char *id_or_name, Snapshot **list, u32 *index, Error *err)
@@ -355,7 +362,7 @@ static bool find_snapshot(Qcow2 *q, const char *id_or_name, Snapshot **list, u32
     return error_set(err, "%.300s: there is no snapshot '%.100s'", q->name, id_or_name);
 }
 
-static u64 *snapshot_l1(Qcow2 *q, const Snapshot *s, Error *err)
+u64 *snapshot_l1(Qcow2 *q, const Snapshot *s, Error *err)
 {
     u64 *l1 = block_alloc(sizeof(u64) * (s->l1_size + 1ull));
 
@@ -393,32 +400,31 @@ static bool switch_l1(Qcow2 *q, u64 *l1, u32 used, u32 size, u64 disk_bytes, Err
 bool snapshot_apply(Qcow2 *q, const char *id_or_name, Error *err)
 {
     Snapshot *list, *s;
-    u32 i, size, old_size = q->l1_size, count = q->snapshots;
+    u32 i, size, used, old_size = q->l1_size, count = q->snapshots;
     u64 *l1, *bigger, *old, old_at = q->l1_at;
     bool ok;
 
-    if (!can_count_up(q, err) || !find_snapshot(q, id_or_name, &list, &i, err))
+    if (!snapshot_can_count(q, err) || !find_snapshot(q, id_or_name, &list, &i, err))
         return false;
     s = &list[i];
     l1 = snapshot_l1(q, s, err);
     size = l1_entries_for(q, s->disk_bytes);
+    used = s->l1_size < size ? s->l1_size : size;       /* a machine's state lies behind */
     if (s->disk_bytes > 1ull << 56 || size > L1_MAX / 8)
         ok = error_set(err, "%.300s: the snapshot's disk size is wrong", q->name);
     else
-        ok = l1 && set_copied(q, false, err) && count_tree(q, l1, s->l1_size, 1, err);
-    if (size < s->l1_size)
-        size = s->l1_size;
+        ok = l1 && snapshot_set_copied(q, false, err) && snapshot_count_tree(q, l1, used, 1, err);
     bigger = ok ? block_alloc(sizeof(u64) * (size + 1ull)) : NULL;
     old = ok ? block_alloc(sizeof(u64) * (old_size + 1ull)) : NULL;
     if (ok) {
-        for (u32 k = 0; k < s->l1_size; k++)
+        for (u32 k = 0; k < used; k++)
             bigger[k] = l1[k] & OFF_MASK;
         memcpy(old, q->l1, sizeof(u64) * old_size);
-        ok = switch_l1(q, bigger, s->l1_size, size, s->disk_bytes, err) &&
-             count_tree(q, old, old_size, -1, err);
+        ok = switch_l1(q, bigger, used, size, s->disk_bytes, err) &&
+             snapshot_count_tree(q, old, old_size, -1, err);
         if (ok)
             free_area(q, old_at, (u64)old_size * 8);
-        ok = ok && qcow2_commit_now(q, err) && set_copied(q, true, err) && settle(q, err);
+        ok = ok && qcow2_commit_now(q, err) && snapshot_set_copied(q, true, err) && snapshot_settle(q, err);
     }
     q->inflated_entry = 0;
     free(l1);
@@ -440,10 +446,10 @@ bool snapshot_delete(Qcow2 *q, const char *id_or_name, Error *err)
     rest = block_alloc(sizeof(*rest) * count);
     memcpy(rest, list, sizeof(*rest) * i);
     memcpy(rest + i, list + i + 1, sizeof(*rest) * (count - i - 1));
-    ok = l1 && write_snapshots(q, rest, count - 1, err) && count_tree(q, l1, list[i].l1_size, -1, err);
+    ok = l1 && snapshot_write_table(q, rest, count - 1, err) && snapshot_count_tree(q, l1, list[i].l1_size, -1, err);
     if (ok)
         free_area(q, list[i].l1_at, (u64)list[i].l1_size * 8);
-    ok = ok && qcow2_commit_now(q, err) && set_copied(q, true, err) && settle(q, err);
+    ok = ok && qcow2_commit_now(q, err) && snapshot_set_copied(q, true, err) && snapshot_settle(q, err);
     free(l1);
     free(rest);
     snapshots_free(list, count);
@@ -471,14 +477,14 @@ bool qcow2_resize(Qcow2 *q, u64 bytes, Error *err)
     if (size <= old_size) {
         q->size = bytes;
         q->img.bytes = round_up(bytes, SECTOR);
-        return write_header(q, err) && settle(q, err);
+        return write_header(q, err) && snapshot_settle(q, err);
     }
     l1 = block_alloc(sizeof(u64) * (size + 1ull));
     memcpy(l1, q->l1, sizeof(u64) * old_size);
     if (!switch_l1(q, l1, old_size, size, bytes, err))
         return false;
     free_area(q, old_at, (u64)old_size * 8);
-    return set_copied(q, true, err) && settle(q, err);
+    return snapshot_set_copied(q, true, err) && snapshot_settle(q, err);
 }
 
 bool qcow2_empty(Qcow2 *q, Error *err)
@@ -492,12 +498,12 @@ bool qcow2_empty(Qcow2 *q, Error *err)
     old = q->l1;
     q->l1 = block_alloc(sizeof(u64) * (size + 1ull));   /* switch_l1() frees it */
     l1 = block_alloc(sizeof(u64) * (size + 1ull));
-    ok = switch_l1(q, l1, size, size, q->size, err) && count_tree(q, old, size, -1, err);
+    ok = switch_l1(q, l1, size, size, q->size, err) && snapshot_count_tree(q, old, size, -1, err);
     if (ok)
         free_area(q, old_at, (u64)size * 8);
     q->inflated_entry = 0;
     free(old);
-    return ok && settle(q, err);
+    return ok && snapshot_settle(q, err);
 }
 
 bool qcow2_use_snapshot(Qcow2 *q, const char *which, Error *err)

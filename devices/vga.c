@@ -343,23 +343,9 @@ static void vga_destroy(Device *dev)
     vga_draw_destroy(v);
 }
 
-static u32 vga_extra_size(Device *dev)
-{
-    (void)dev;
-    return VGA_VRAM_BYTES;
-}
+static void vga_saving(Device *dev) { vga_window_sync(of(dev)); }
 
-static u8 *vga_extra_data(Device *dev)
-{
-    Vga *v = of(dev);
-    vga_window_sync(v);
-    return v->vram;
-}
-
-static void vga_extra_loaded(Device *dev)
-{
-    vga_window_forget(of(dev));
-}
+static void vga_memory_loaded(Device *dev) { vga_window_forget(of(dev)); }
 
 static void vga_info(Device *dev, void (*print)(void *opaque, const char *line), void *opaque)
 {
@@ -386,7 +372,7 @@ static const SaveField vga_fields[] = {
 #define VGA_CLASS(class_name) { \
     .name = class_name, .size = sizeof(Vga), .state = offsetof(Vga, s), .state_size = sizeof(VgaState), \
     .fields = vga_fields, .reset = vga_reset, .loaded = vga_loaded, .destroy = vga_destroy, \
-    .extra_size = vga_extra_size, .extra_data = vga_extra_data, .extra_loaded = vga_extra_loaded, \
+    .saving = vga_saving, .memory_loaded = vga_memory_loaded, \
     .info = vga_info, \
 }
 const DeviceClass vga_pci_class = VGA_CLASS("vga");

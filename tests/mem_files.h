@@ -36,6 +36,7 @@ static MemFile mem_files[MEM_FILES];
 static HostIo *mem_queue[4096];
 static unsigned mem_queued;
 static void (*mem_before_write)(MemFile *f);    /* the power may be cut here */
+static u64 mem_limit;                           /* no file grows beyond it; 0: MEM_FILE_MAX */
 
 static u32 mem_random(void)
 {
@@ -135,7 +136,7 @@ bool host_file_write(HostFile *h, u64 offset, const void *buf, size_t bytes, Err
 
     if (!h->writable)
         abort();                    /* a file that was opened for reading is never written */
-    if (offset > MEM_FILE_MAX || bytes > MEM_FILE_MAX - offset)
+    if (offset > MEM_FILE_MAX || bytes > MEM_FILE_MAX - offset || (mem_limit && offset + bytes > mem_limit))
         return error_set(err, "no space left");
     if (f->synced) {
         w = malloc(sizeof(*w) + bytes);

@@ -9,6 +9,7 @@
 #include "../core/vm/control.h"
 #include "../core/vm/log.h"
 #include "../core/vm/machine.h"
+#include "../core/vm/snapshot.h"
 #include "../devices/pc.h"
 
 #include <stdio.h>
@@ -48,10 +49,12 @@ int main(int argc, char **argv)
     machine_lock(m);
     if (!pc_create(m, &err) || !control_open(m, &err))
         return fail(&err);
-    machine_start(m);
+    if (!machine_start(m, &err))
+        return fail(&err);
     machine_unlock(m);
     host_posix_loop(m);
     machine_lock(m);
+    snapshot_finish(m);
     machine_join(m);
     blk_flush_all(m);
     chardev_flush_all(m);

@@ -120,7 +120,7 @@ int main(void)
     machine_lock(m);
     timer_init(&tick, m, CLOCK_VIRTUAL, on_tick, NULL);
     timer_init(&single, m, CLOCK_VIRTUAL, on_single, NULL);
-    machine_start(m);
+    CHECK(machine_start(m, &err));
     timer_arm(&tick, 0);
 
     run_ticks(IDLE_TICKS);

@@ -212,7 +212,7 @@ static void test_refusals(void)
     CHECK(refuses("-drive index=1x", "number") && refuses("-drive media=tape", "disk or cdrom"));
     CHECK(refuses("-device frob", "unknown device") && refuses("-device ide-hd,drive=no", "id=no"));
     CHECK(refuses("-append x", "-kernel") && refuses("-initrd x", "-kernel"));
-    CHECK(refuses("-loadvm s", "-loadvm") && refuses("-d frob", "unknown category"));
+    CHECK(refuses("-incoming tcp:0:1", "-incoming") && refuses("-d frob", "unknown category"));
     CHECK_MSG(refuses("-hda a -hdb b -hdc c -hdd d -drive file=e", "e: all 4 IDE"), "a fifth disk: %s",
               err.text);
     char many[400] = "";

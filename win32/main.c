@@ -10,6 +10,7 @@
 #include "../core/vm/control.h"
 #include "../core/vm/log.h"
 #include "../core/vm/machine.h"
+#include "../core/vm/snapshot.h"
 #include "../devices/pc.h"
 
 #include <stdio.h>
@@ -116,14 +117,14 @@ static bool ask_for_medium(Window *w, Config *cfg, Error *err)
 
 /* ---- the machine ---- */
 
-/* Runs the machine to its end; everything acknowledged is on the disk when it returns. */
+/* Runs the machine, which was started, to its end; everything acknowledged is on the disk when it returns. */
 static int run(Machine *m, Window *w)
 {
     power_init(m);
-    machine_start(m);
     machine_unlock(m);
     loop_run(m);
     machine_lock(m);
+    snapshot_finish(m);
     machine_join(m);
     blk_flush_all(m);
     while (host_io_wait())
@@ -148,7 +149,7 @@ static bool build(Machine **m, Window **w, const Config *cfg, Error *err)
         return false;
     if (*w)
         window_attach(*w, *m);
-    return !cfg->pidfile || write_pidfile(cfg->pidfile, err);
+    return machine_start(*m, err) && (!cfg->pidfile || write_pidfile(cfg->pidfile, err));
 }
 
 static bool open_log(const Config *cfg, Error *err)

@@ -61,6 +61,37 @@ bool blk_change(Blk *blk, const char *file, const char *format, Error *err);
 bool blk_locked(const Blk *blk);
 void blk_set_locked(Blk *blk, bool locked);                     /* the guest's prevent-removal */
 
+/*
+ * ---- snapshots of the machine ----
+ * A format that keeps snapshots holds, with each, the disk as it was and room for the state of the machine: a
+ * row of blocks of blk_vm_block() bytes, number 0 first. A block that the snapshot before had already is
+ * shared with it. Blocking, on the main thread, the vCPU parked and nothing in flight, unless said otherwise.
+ */
+typedef struct {
+    char id[24], name[256];             /* the image's own number, and the name that a person gave */
+    u32 date_s, date_ns;                /* since 1970, UTC */
+    u64 clock_ns, vm_bytes;             /* of the machine: its virtual clock, its state */
+} BlkSnapshot;
+typedef struct BlkSave BlkSave;
+
+bool blk_removable(const Blk *blk);
+bool blk_can_snapshot(const Blk *blk);
+bool blk_keeps_changes(const Blk *blk);                         /* false: writes are thrown away (-snapshot) */
+u32 blk_vm_block(const Blk *blk);
+bool blk_snapshots(Blk *blk, BlkSnapshot **list, u32 *count, Error *err);      /* malloc'ed */
+/* The disk as it is at this moment. The blocks share[0..count-1] of the snapshot `from` become blocks 1 to
+ * count. Nobody sees the snapshot before blk_save_end(); it or blk_save_abort() frees the handle. */
+BlkSave *blk_save_begin(Blk *blk, const char *from, const u32 *share, u32 count, Error *err);
+/* Asynchronous, while the guest runs: req's offset and bytes are whole blocks of the state. */
+void blk_save_write(BlkSave *save, BlkReq *req);
+/* row: name, date, clock, vm_bytes. A snapshot of that name is replaced in the same instant. On error the
+ * save is aborted. */
+bool blk_save_end(BlkSave *save, const BlkSnapshot *row, Error *err);
+void blk_save_abort(BlkSave *save);
+bool blk_snapshot_read(Blk *blk, const char *id, u64 offset, void *buf, u64 bytes, Error *err);
+bool blk_snapshot_apply(Blk *blk, const char *id, Error *err);
+bool blk_snapshot_delete(Blk *blk, const char *id, Error *err);
+
 /* For `info block` and the closing of the program. */
 Blk *blk_first(Machine *m);
 Blk *blk_next(Blk *blk);

@@ -65,6 +65,8 @@ typedef struct {
     s64 rtc_base;               /* seconds since 1970 for -rtc base=DATE, or -1: the host's clock */
     bool no_reboot, no_shutdown, start_stopped;
     bool win2k_hack;
+    char *loadvm;               /* the snapshot to start from */
+    bool no_auto_snapshot;      /* loadvm does not keep the present */
     char *pidfile;
     char *keymap;
     char *log_file;             /* -D */

@@ -60,6 +60,10 @@ void cpu_connect_smm(Cpu *cpu, void (*smm)(void *opaque, bool active), void *opa
 /* ---- memory's calls ---- */
 /* a mapping changed: drop the TLB before the next instruction. Lock held */
 void cpu_memory_changed(Cpu *cpu);
+/* The next store to any page looks it up anew and marks it dirty. Parked */
+void cpu_watch_stores(Cpu *cpu);
+/* All of memory may be another: translated code and TLB go. Parked */
+void cpu_memory_replaced(Cpu *cpu);
 /* DMA hit a PAGE_CODE page. Lock held */
 void cpu_code_written(Cpu *cpu, u32 arena_page, u32 offset, u32 bytes);
 

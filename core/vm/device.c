@@ -83,8 +83,7 @@ bool device_class_tiles(const DeviceClass *cls, Error *err)
     return ok;
 }
 
-/* ---- save: u32 version, { u8 name length, name, u8 width, u32 count, data } ..., u8 0,
- *            u32 extra bytes, extra ---- */
+/* ---- save: u32 version, { u8 name length, name, u8 width, u32 count, data } ..., u8 0 ---- */
 
 void savebuf_put(SaveBuf *b, const void *p, size_t n)
 {
@@ -108,9 +107,11 @@ void savebuf_put(SaveBuf *b, const void *p, size_t n)
 void device_save(Device *dev, SaveBuf *out)
 {
     const DeviceClass *cls = dev->cls;
-    u32 version = cls->version ? cls->version : 1, extra = cls->extra_size ? cls->extra_size(dev) : 0;
+    u32 version = cls->version ? cls->version : 1;
     u8 end = 0;
 
+    if (cls->saving)
+        cls->saving(dev);
     savebuf_put(out, &version, 4);
     for (const SaveField *f = cls->fields; f && f->name; f++) {
         u8 len = (u8)strlen(f->name);
@@ -122,9 +123,6 @@ void device_save(Device *dev, SaveBuf *out)
         savebuf_put(out, state_of(dev) + f->offset, (size_t)f->width * f->count);
     }
     savebuf_put(out, &end, 1);
-    savebuf_put(out, &extra, 4);
-    if (extra)
-        savebuf_put(out, cls->extra_data(dev), extra);
 }
 
 typedef struct { const u8 *p; size_t left; } Reader;
@@ -177,10 +175,9 @@ static bool load_field(const Device *dev, Reader *r, u8 *state, bool *more, Erro
     return true;
 }
 
-static bool parse(Device *dev, Reader *r, u8 *state, const u8 **extra, Error *err)
+static bool parse(Device *dev, Reader *r, u8 *state, Error *err)
 {
     u32 ours = dev->cls->version ? dev->cls->version : 1;
-    u32 want = dev->cls->extra_size ? dev->cls->extra_size(dev) : 0;
     const u8 *head = take(r, 4);
     bool more = true;
 
@@ -192,10 +189,17 @@ static bool parse(Device *dev, Reader *r, u8 *state, const u8 **extra, Error *er
         if (!load_field(dev, r, state, &more, err))
             return false;
     }
-    head = take(r, 4);
-    if (!head || load32(head) != want || !(*extra = take(r, want)) || r->left)
-        return error_set(err, "%s: saved data has the wrong size", dev->id);
-    return true;
+    return !r->left || error_set(err, "%s: saved data has the wrong size", dev->id);
+}
+
+bool device_load_check(Device *dev, const u8 *data, size_t len, Error *err)
+{
+    Reader r = { data, len };
+    u8 *fresh = calloc(1, dev->cls->state_size + 1);
+    bool ok = fresh ? parse(dev, &r, fresh, err) : error_set(err, "%s: out of memory", dev->id);
+
+    free(fresh);
+    return ok;
 }
 
 bool device_load(Device *dev, const u8 *data, size_t len, Error *err)
@@ -203,7 +207,6 @@ bool device_load(Device *dev, const u8 *data, size_t len, Error *err)
     const DeviceClass *cls = dev->cls;
     Reader r = { data, len };
     u8 *fresh = calloc(1, cls->state_size + 1), *old = malloc(cls->state_size + 1);
-    const u8 *extra = NULL;
     bool ok;
 
     if (!fresh || !old) {
@@ -212,7 +215,7 @@ bool device_load(Device *dev, const u8 *data, size_t len, Error *err)
         return error_set(err, "%s: out of memory", dev->id);
     }
     memcpy(fresh, state_of(dev), cls->state_size);
-    ok = parse(dev, &r, fresh, &extra, err);
+    ok = parse(dev, &r, fresh, err);
     if (ok) {
         memcpy(old, state_of(dev), cls->state_size);
         memcpy(state_of(dev), fresh, cls->state_size);
@@ -222,10 +225,6 @@ bool device_load(Device *dev, const u8 *data, size_t len, Error *err)
             memcpy(state_of(dev), old, cls->state_size);
             cls->loaded(dev, &again);
             ok = false;
-        } else if (cls->extra_size && cls->extra_size(dev)) {
-            memcpy(cls->extra_data(dev), extra, cls->extra_size(dev));
-            if (cls->extra_loaded)
-                cls->extra_loaded(dev);
         }
     }
     free(fresh);

@@ -42,10 +42,8 @@ typedef struct DeviceClass {
     /* after load: check ranges, re-arm timers, re-raise lines. May be NULL */
     bool (*loaded)(Device *dev, Error *err);
     void (*destroy)(Device *dev);   /* frees what the device allocated besides itself. May be NULL */
-    /* Large state (video memory, FIFOs of variable size) beyond the table; each may be NULL. */
-    u32 (*extra_size)(Device *dev);
-    u8 *(*extra_data)(Device *dev);
-    void (*extra_loaded)(Device *dev);          /* after loaded(), when a load has filled extra_data() */
+    void (*saving)(Device *dev);    /* before save: brings the state, and memory, up to date. May be NULL */
+    void (*memory_loaded)(Device *dev);         /* the machine's memory is another, after loaded(). May be NULL */
     /* for the monitor */
     void (*info)(Device *dev, void (*print)(void *opaque, const char *line), void *opaque);
 } DeviceClass;
@@ -73,6 +71,8 @@ bool device_class_tiles(const DeviceClass *cls, Error *err);
 typedef struct { u8 *data; size_t len, cap; } SaveBuf;
 void savebuf_put(SaveBuf *b, const void *p, size_t n);
 void device_save(Device *dev, SaveBuf *out);
+/* Whether the data fits the chip, as far as its table tells; nothing is changed. */
+bool device_load_check(Device *dev, const u8 *data, size_t len, Error *err);
 /* Refuses whole: the state is untouched on error. A field missing in the data keeps the value it has: who
  * loads a machine resets it first. */
 bool device_load(Device *dev, const u8 *data, size_t len, Error *err);

@@ -18,7 +18,9 @@
 #include "clocks.h"
 #include "device.h"
 #include "host.h"
+#include "log.h"
 #include "monitor.h"
+#include "snapshot.h"
 #include "ui.h"
 
 #include <stdlib.h>
@@ -77,6 +79,7 @@ void machine_destroy(Machine *m)
 {
     MachineThread *t = m->thread;
 
+    snapshot_destroy(m);
     devices_destroy(m);
     monitor_drop_info(m);
     if (m->ui)
@@ -253,14 +256,20 @@ static void reset_all(Machine *m)
     m->thread->halted = false;
 }
 
-void machine_start(Machine *m)
+bool machine_start(Machine *m, Error *err)
 {
     MachineThread *t = m->thread;
+    char note[512];
 
     reset_all(m);
+    if (m->cfg.loadvm && !snapshot_load(m, m->cfg.loadvm, note, err))
+        return error_prefix(err, "-loadvm %.60s", m->cfg.loadvm);
+    if (m->cfg.loadvm && note[0])
+        log_line("%s", note);
     t->vcpu = host_thread_start("vcpu", vcpu_thread, m);
     if (!m->cfg.start_stopped)
         machine_cont(m);
+    return true;
 }
 
 void machine_join(Machine *m)
@@ -336,6 +345,27 @@ void machine_tell(Machine *m, MachineEvent e, const char *detail, void *subject)
     }
 }
 
+void machine_freeze(Machine *m)
+{
+    machine_park(m);
+    keep_time(m, false);
+    clocks_run(m, false);
+}
+
+void machine_thaw(Machine *m, bool other_state)
+{
+    MachineThread *t = m->thread;
+
+    if (other_state) {
+        t->halted = t->powered_off = false;     /* cpu_run() finds out again */
+        ui_state_changed(m->ui);
+    }
+    clocks_run(m, t->running);
+    machine_unpark(m);
+    host_wake();
+}
+
+bool machine_started(Machine *m) { return m->thread->vcpu; }
 bool machine_running(Machine *m) { return m->thread->running; }
 
 void machine_request(Machine *m, MachineRequest r)
@@ -411,6 +441,7 @@ bool machine_service(Machine *m, u64 *deadline_ns)
         host_cond_signal(t->cpu_cond);
     }
     look = watch_time(m);
+    snapshot_service(m);
     *deadline_ns = timers_run(m);
     if (look < *deadline_ns)
         *deadline_ns = look;

@@ -34,6 +34,7 @@ struct Machine {
     Ui *ui;                         /* display and input hub, see ui.h */
     PciBus *pci;                    /* NULL on isapc */
     struct Net *net;                /* VLANs, see nic.h */
+    struct Snapshots *snapshots;    /* snapshot.c's own; NULL before the first one */
     Device *devices;                /* in order of creation */
     MachineThread *thread;          /* machine.c's own: lock, vCPU thread, run state */
     void (*powerdown)(void *opaque);/* the board's power button; NULL: none */
@@ -56,9 +57,9 @@ void machine_destroy(Machine *m);
 void machine_lock(Machine *m);
 void machine_unlock(Machine *m);
 
-/* Starts the vCPU thread. With cfg.start_stopped the machine is paused until machine_cont(). Main thread,
- * lock held. */
-void machine_start(Machine *m);
+/* Resets the machine or goes to the snapshot of -loadvm, and starts the vCPU thread. With cfg.start_stopped
+ * the machine is paused until machine_cont(). False and err: no such snapshot. Main thread, lock held. */
+bool machine_start(Machine *m, Error *err);
 /* Ends the vCPU thread. Main thread, lock held (it is let go while waiting). */
 void machine_join(Machine *m);
 
@@ -66,11 +67,17 @@ void machine_join(Machine *m);
 void machine_stop(Machine *m);
 void machine_cont(Machine *m);
 bool machine_running(Machine *m);
+bool machine_started(Machine *m);           /* its vCPU thread is there */
 
 /* Keeps the vCPU out of guest code while somebody looks at its state; time goes on. Nests. Main thread, lock
  * held; it is let go while waiting. */
 void machine_park(Machine *m);
 void machine_unpark(Machine *m);
+
+/* For snapshots: the vCPU is parked and virtual time stands still, whatever the run state. other_state: chips,
+ * CPU and memory are not what they were. */
+void machine_freeze(Machine *m);
+void machine_thaw(Machine *m, bool other_state);
 
 /*
  * Requests: any thread that holds the lock (device handlers on the vCPU thread among them). They are served

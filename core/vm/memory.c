@@ -56,6 +56,8 @@ struct Memory {
     unsigned region_count;
     Mapping *mappings;
     int last_handle;
+    void (*settle)(void *opaque, u32 page);
+    void *settle_opaque;
     int handlers;               /* device handlers at work: DMA must not enter another one */
 };
 
@@ -161,9 +163,32 @@ MemRegion *mem_mmio(Memory *mem, const char *name, u64 bytes, const MmioOps *ops
 u8 *mem_ram_ptr(MemRegion *r) { return r->ptr; }
 u64 mem_region_size(const MemRegion *r) { return r->bytes; }
 const char *mem_region_name(const MemRegion *r) { return r->name; }
+u32 mem_region_page(const MemRegion *r) { return r->first_page; }
+
+MemRegion *mem_ram_region(Memory *mem, unsigned n)
+{
+    for (unsigned i = 1; i < mem->region_count; i++) {
+        if (mem->regions[i].kind == REGION_RAM && !n--)
+            return &mem->regions[i];
+    }
+    return NULL;
+}
+
 u8 *mem_arena(const Memory *mem) { return mem->arena; }
 u32 mem_arena_pages(const Memory *mem) { return (u32)(mem->arena_bytes >> PAGE_SHIFT); }
 u8 *mem_page_flags(const Memory *mem) { return mem->flags; }
+
+void mem_on_settle(Memory *mem, void (*settle)(void *opaque, u32 page), void *opaque)
+{
+    mem->settle_opaque = opaque;
+    mem->settle = settle;
+}
+
+static inline void settle(const Memory *mem, u32 page)
+{
+    if (__atomic_load_n(&mem->flags[page], __ATOMIC_ACQUIRE) & (PAGE_HELD | PAGE_ABSENT))
+        mem->settle(mem->settle_opaque, page);
+}
 
 /* ---- mappings ---- */
 
@@ -279,6 +304,7 @@ MemPage mem_page(const Memory *mem, u64 addr)
         p.page = e->rpage;
         p.direct_read = 1;
         p.direct_write = e->writable && e->wpage == e->rpage;
+        settle(mem, p.page);
     }
     return p;
 }
@@ -352,6 +378,7 @@ u64 mem_bus_read(Memory *mem, u64 addr, unsigned size)
     }
     switch (r->kind) {
     case REGION_RAM:
+        settle(mem, e->rpage);
         memcpy(&value, mem->arena + ((u64)e->rpage << PAGE_SHIFT) + offset, size);
         return value;
     case REGION_MMIO:
@@ -375,6 +402,7 @@ void mem_bus_write(Memory *mem, u64 addr, u64 value, unsigned size)
     if (r->kind == REGION_MMIO) {
         mmio_write(mem, r, ((u64)e->wpage << PAGE_SHIFT) + offset, value, size);
     } else if (e->writable) {
+        settle(mem, e->wpage);
         memcpy(mem->arena + ((u64)e->wpage << PAGE_SHIFT) + offset, &value, size);
         ram_written(mem, e->wpage, offset, size);
     }
@@ -429,6 +457,7 @@ void mem_dma_read(Memory *mem, u64 addr, void *buf, u64 bytes)
 
         switch (mem->regions[e->rregion].kind) {
         case REGION_RAM:
+            settle(mem, e->rpage);
             memcpy(to, mem->arena + ((u64)e->rpage << PAGE_SHIFT) + (addr & PAGE_MASK), n);
             break;
         case REGION_MMIO:
@@ -452,6 +481,7 @@ void mem_dma_write(Memory *mem, u64 addr, const void *buf, u64 bytes)
         const PageEntry *e = entry_at(mem, addr >> PAGE_SHIFT);
 
         if (e->writable) {
+            settle(mem, e->wpage);
             memcpy(mem->arena + ((u64)e->wpage << PAGE_SHIFT) + offset, from, n);
             ram_written(mem, e->wpage, offset, n);
         } else if (mem->regions[e->wregion].kind == REGION_MMIO) {

@@ -50,6 +50,8 @@ MemRegion *mem_mmio(Memory *mem, const char *name, u64 bytes, const MmioOps *ops
 u8 *mem_ram_ptr(MemRegion *r);                              /* host address of its first byte; not for MMIO */
 u64 mem_region_size(const MemRegion *r);
 const char *mem_region_name(const MemRegion *r);
+MemRegion *mem_ram_region(Memory *mem, unsigned n);         /* the n-th that mem_ram() made; NULL: no more */
+u32 mem_region_page(const MemRegion *r);                    /* its first arena page; not for MMIO */
 
 /*
  * Shows `bytes` of region r, from `offset`, at physical `addr`. Higher priority hides lower. addr, offset and
@@ -69,8 +71,14 @@ MemPage mem_page(const Memory *mem, u64 addr);              /* addr up to 2^40 *
 u8 *mem_arena(const Memory *mem);
 u32 mem_arena_pages(const Memory *mem);
 u8 *mem_page_flags(const Memory *mem);                      /* one byte an arena page, bits below */
-/* CODE: translated code exists; stores must tell the CPU */
-enum { PAGE_DIRTY = 1, PAGE_CODE = 2 };
+/*
+ * DIRTY: written since a snapshot took the bit away. CODE: translated code exists; stores must tell the CPU.
+ * HELD: a snapshot has still to copy what is there, ABSENT: a snapshot has still to fill it. Whoever looks a
+ * page up gets it settled first: `settle` is called, on the thread that looks, with or without the lock, and
+ * takes both bits away. Only RAM that nobody reaches but through this header may have them.
+ */
+enum { PAGE_DIRTY = 1, PAGE_CODE = 2, PAGE_HELD = 4, PAGE_ABSENT = 8 };
+void mem_on_settle(Memory *mem, void (*settle)(void *opaque, u32 page), void *opaque);
 
 /* One aligned-or-not access of 1, 2, 4 or 8 bytes as the bus sees it: RAM, ROM, MMIO or nothing. May cross
  * pages. */

@@ -12,6 +12,7 @@
 #include "blk.h"
 #include "host.h"
 #include "log.h"
+#include "snapshot.h"
 #include "ui.h"
 #include "version.h"
 
@@ -227,6 +228,7 @@ void monitor_info(Monitor *mon, const Args *a)
             monitor_printf(mon, "info %s -- %s\n", n->name, n->help);
         return;
     }
+    mon->info_option = a->argc > 1 ? a->argv[1] : NULL;
     for (const InfoTopic *t = monitor_topics; t->name; t++) {
         if (strcmp(t->name, a->argv[0]))
             continue;
@@ -349,6 +351,8 @@ const char *monitor_candidate(Monitor *mon, Complete kind, const char *typed, in
                 return blk_name(b);
         }
         return NULL;
+    case COMPLETE_SNAPSHOT:
+        return snapshot_name(mon->m, i);
     case COMPLETE_LOG:
         return nth_word_of(log_names(), i, word, sizeof word);
     case COMPLETE_FILE:
@@ -369,17 +373,43 @@ static void greet(Monitor *mon)
     edit_show(mon);
 }
 
+enum { RECEIVE_MAX = 4096 };
+
 static size_t mon_can_receive(void *opaque)
 {
-    (void)opaque;
-    return 4096;
+    return ((Monitor *)opaque)->busy ? 0 : RECEIVE_MAX;
 }
 
 static void mon_receive(void *opaque, const u8 *buf, size_t n)
 {
     Monitor *mon = opaque;
-    for (size_t i = 0; i < n; i++)
-        edit_byte(mon, buf[i]);
+    size_t i = 0;
+    while (i < n && !mon->busy)
+        edit_byte(mon, buf[i++]);
+    u8 *p = i < n ? realloc(mon->ahead, mon->ahead_len + n - i) : NULL;
+    if (!p)
+        return;
+    memcpy(p + mon->ahead_len, buf + i, n - i);
+    mon->ahead = p;
+    mon->ahead_len += n - i;
+}
+
+void monitor_busy(Monitor *mon) { mon->busy = true; }
+
+void monitor_ready(Monitor *mon)
+{
+    if (!mon->busy)
+        return;
+    mon->busy = false;
+    edit_show(mon);
+    u8 *typed = mon->ahead;
+    size_t n = mon->ahead_len;
+    mon->ahead = NULL;
+    mon->ahead_len = 0;
+    mon_receive(mon, typed, n);
+    free(typed);
+    if (!mon->busy)
+        chardev_accept(mon->chr);
 }
 
 static void mon_writable(void *opaque)
@@ -444,6 +474,7 @@ void monitor_destroy(Monitor *mon)
         return;
     chardev_attach(mon->chr, NULL, NULL);
     edit_free(&mon->edit);
+    free(mon->ahead);
     free(mon->out);
     free(mon);
 }

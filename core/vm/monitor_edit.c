@@ -245,7 +245,8 @@ static void end_line(Monitor *mon)
         monitor_printf(mon, "the line is longer than %d characters\n", LINE_MAX_LEN - 1);
     else
         monitor_run(mon, line);
-    edit_show(mon);
+    if (!mon->busy)
+        edit_show(mon);
 }
 
 static void final_of_escape(Monitor *mon, u8 c)

@@ -5,6 +5,7 @@
  *   monitor_edit.c   line editing, history, completion keys
  *   monitor_cmds.c   the tables of commands and info topics
  *   monitor_mem.c    x, xp, print      monitor_expr.c   expressions      monitor_hw.c   ports, sums, memory to files
+ *   monitor_snapshot.c   savevm, loadvm, delvm, info snapshots
  */
 #ifndef VM_MONITOR_INT_H
 #define VM_MONITOR_INT_H
@@ -42,6 +43,10 @@ struct Monitor {
     bool out_lost;
     bool greeted;
     unsigned mouse_buttons;
+    bool busy;                      /* a command is at work: its prompt is still to come */
+    u8 *ahead;                      /* what was typed meanwhile */
+    size_t ahead_len;
+    const char *info_option;        /* behind the topic's name, or NULL: while `info` runs */
     char mem_format;                /* of the last x or xp */
     u8 mem_size;
 };
@@ -55,7 +60,8 @@ typedef struct {
 
 typedef enum {
     COMPLETE_NONE, COMPLETE_COMMAND, COMPLETE_INFO, COMPLETE_KEY, COMPLETE_DRIVE, COMPLETE_LOG, COMPLETE_FILE,
-    COMPLETE_DRIVE_FILE             /* a drive, then a file */
+    COMPLETE_DRIVE_FILE,            /* a drive, then a file */
+    COMPLETE_SNAPSHOT
 } Complete;
 
 typedef struct {
@@ -99,6 +105,15 @@ CommandFn monitor_i, monitor_o, monitor_sum, monitor_memsave, monitor_pmemsave, 
     monitor_boot_set, monitor_mouse_set, monitor_no_usb, monitor_no_capture, monitor_no_hot_plug;
 void info_no_kqemu(Monitor *mon), info_no_usb(Monitor *mon), info_no_capture(Monitor *mon),
     info_no_profile(Monitor *mon), info_no_vnc(Monitor *mon), info_mice(Monitor *mon);
+
+/* A command that goes on after it returned: no prompt and no further command before monitor_ready(). */
+void monitor_busy(Monitor *mon);
+void monitor_ready(Monitor *mon);
+
+void monitor_savevm(Monitor *mon, const Args *a);
+void monitor_loadvm(Monitor *mon, const Args *a);
+void monitor_delvm(Monitor *mon, const Args *a);
+void monitor_info_snapshots(Monitor *mon);
 
 void monitor_x(Monitor *mon, const Args *a);
 void monitor_xp(Monitor *mon, const Args *a);

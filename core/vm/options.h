@@ -68,7 +68,7 @@ bool spec_next(char **list, char **key, char **value);
 /* options_machine.c */
 ApplyFn apply_machine, apply_cpu, apply_accel, apply_smp, apply_memory, apply_boot, apply_rtc,
     apply_startdate, apply_firmware_dir, apply_vga, apply_vga_name, apply_display, apply_sdl, apply_nographic,
-    apply_serial, apply_parallel, apply_monitor, apply_log, apply_net, apply_loadvm;
+    apply_serial, apply_parallel, apply_monitor, apply_log, apply_net, apply_incoming;
 bool add_net(Parse *p, NetOption option, const char *spec); /* for apply_device, too */
 bool machine_finish(Parse *p); /* defaults that depend on other options */
 

@@ -119,6 +119,7 @@ static void each_text(Config *cfg, void (*visit)(char **text))
     char **single[] = {
         &cfg->cpu_model, &cfg->name,     &cfg->kernel,  &cfg->initrd, &cfg->append,   &cfg->bios,
         &cfg->monitor,   &cfg->debugcon, &cfg->pidfile, &cfg->keymap, &cfg->log_file, &cfg->gdb,
+        &cfg->loadvm,
     };
     for (size_t i = 0; i < ARRAY_LEN(single); i++)
         visit(single[i]);

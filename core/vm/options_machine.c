@@ -427,10 +427,10 @@ bool apply_net(Parse *p, const Option *o, const char *arg)
 }
 
 /* Going on from another state than the one asked for would not be what was asked for. */
-bool apply_loadvm(Parse *p, const Option *o, const char *arg)
+bool apply_incoming(Parse *p, const Option *o, const char *arg)
 {
     (void)o;
-    return bad_value(p, arg, "saved machine states are not in this build");
+    return bad_value(p, arg, "machines don't move from host to host here; -loadvm starts from a snapshot");
 }
 
 /* ---- after all options ---- */

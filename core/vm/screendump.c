@@ -70,7 +70,7 @@ static u8 *put_chunk(u8 *p, const char *type, const void *data, size_t n)
     return put_be32(start + 4 + n, (u32)crc32(0, start, (uInt)n + 4));
 }
 
-static u8 *make_png(const Surface *s, size_t *size)
+u8 *ui_png(const Surface *s, size_t *size)
 {
     static const u8 signature[8] = { 0x89, 'P', 'N', 'G', 0x0d, 0x0a, 0x1a, 0x0a };
     size_t raw_size = (size_t)s->height * ((size_t)s->width * 3 + 1);
@@ -112,7 +112,7 @@ bool ui_screendump(Ui *ui, UiConsole *c, const char *path, Error *err)
     console_update(c);
     const Surface *s = console_surface(c);
     size_t size;
-    u8 *data = ends_in(path, ".png") ? make_png(s, &size) : make_ppm(s, &size);
+    u8 *data = ends_in(path, ".png") ? ui_png(s, &size) : make_ppm(s, &size);
     if (!data)
         return error_set(err, "%s: out of memory", path);
     HostFile *f = host_file_open(path, HOST_WRITE | HOST_CREATE, err);

@@ -61,6 +61,16 @@ void clocks_run(Machine *m, bool run)
     c->running = run;
 }
 
+void clocks_set(Machine *m, u64 ns)
+{
+    Clocks *c = m->clocks;
+    u64 was = c->frozen_ns;
+
+    c->frozen_ns = ns;
+    for (Timer *t = c->head[CLOCK_VIRTUAL]; t; t = t->next)
+        t->when = t->when > was ? t->when - was + ns : ns;
+}
+
 u64 clock_ns(Machine *m, Clock clock)
 {
     const Clocks *c = m->clocks;

@@ -96,6 +96,7 @@ bool ui_send_keys(Ui *ui, const char *combination, unsigned hold_ms, Error *err)
 
 /* Pictures to files: PPM, or PNG when the name ends in .png. The whole console as it is at this instant. */
 bool ui_screendump(Ui *ui, UiConsole *c, const char *path, Error *err);
+u8 *ui_png(const Surface *s, size_t *size);         /* malloc'ed; NULL: no memory */
 
 /* The 8x16 font of the text consoles: 256 glyphs of 16 bytes, taken from the VGA BIOS that is shipped.
  * Never NULL. */

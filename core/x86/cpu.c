@@ -37,6 +37,13 @@ void cpu_reset(Cpu *cpu)
     x86_reset_state(cpu);
 }
 
+void cpu_memory_replaced(Cpu *cpu)
+{
+    tlb_flush(cpu, true);
+    blocks_drop_all(cpu);
+    cpu->code_write_count = 0;
+}
+
 void cpu_info_jit(Cpu *cpu, PrintFn *print, void *opaque)
 {
     const BlockCache *bc = cpu->blocks;

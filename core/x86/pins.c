@@ -40,6 +40,13 @@ static void class_reset(Device *dev) { x86_reset_state((Cpu *)dev); }
 
 static void class_destroy(Device *dev) { cpu_destroy((Cpu *)dev); }
 
+static void class_saving(Device *dev)
+{
+    Cpu *cpu = (Cpu *)dev;
+
+    cpu->s.tsc_at_save = clock_tsc(cpu->m);
+}
+
 static bool class_loaded(Device *dev, Error *err)
 {
     Cpu *cpu = (Cpu *)dev;
@@ -59,7 +66,7 @@ static bool class_loaded(Device *dev, Error *err)
 const DeviceClass cpu_class = {
     .name = "cpu", .size = sizeof(Cpu),
     .state = offsetof(Cpu, s), .state_size = sizeof(X86State), .fields = cpu_fields,
-    .reset = class_reset, .loaded = class_loaded, .destroy = class_destroy,
+    .reset = class_reset, .saving = class_saving, .loaded = class_loaded, .destroy = class_destroy,
 };
 
 /* ---- reset ---- */

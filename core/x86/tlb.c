@@ -166,6 +166,17 @@ void tlb_protect_code(Cpu *cpu, u32 arena_page)
     }
 }
 
+void cpu_watch_stores(Cpu *cpu)
+{
+    const TlbFill *fill = cpu->tlb_fill;
+
+    for (unsigned u = 0; u < 2; u++) {
+        for (u32 i = 0; i < fill->count[u]; i++)
+            clear_write(cpu, cpu->tlb_set[u], fill->list[u][i].vpn & ~FILLED_GLOBAL);
+    }
+    forget_code_pages(cpu);
+}
+
 /*
  * Puts the page on the list unless it is there already. A full list means a full flush: it can't happen
  * often.
