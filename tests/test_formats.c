@@ -213,6 +213,98 @@ static void test_packed(const Shape *s, u32 sectors)
     bench_remove_files();
 }
 
+/* A sparse raw file of any size with one sector at three places, or the same in an image. */
+static const u64 large[] = { 0, 512, (4ull << 30) + 512 * 77, 2040ull << 30, 2ull << 40 };
+
+static u64 mark_at(u64 bytes, int i)
+{
+    return i == 0 ? 0 : i == 1 ? bytes / 2 / SECTOR * SECTOR : bytes - SECTOR;
+}
+
+static const char *large_raw(u64 bytes)
+{
+    const char *file = temp_name();
+    u8 sector[SECTOR];
+    Error err;
+    HostFile *f = host_file_open(file, HOST_READ | HOST_WRITE, &err);
+
+    CHECK(host_file_resize(f, bytes, &err));
+    memset(sector, 0x77, SECTOR);
+    for (int i = 0; i < 3 && bytes; i++)
+        CHECK(host_file_write(f, mark_at(bytes, i), sector, SECTOR, &err));
+    host_file_close(f);
+    return file;
+}
+
+static bool marks_read(BlkImage *img, u64 bytes)
+{
+    u8 sector[SECTOR];
+    bool ok = true;
+
+    for (int i = 0; i < 3; i++)
+        ok = ok && image_do(img, BLK_READ, mark_at(bytes, i), sector, SECTOR) == BLK_OK && sector[5] == 0x77;
+    if (bytes > 4096)
+        ok = ok && image_do(img, BLK_READ, mark_at(bytes / 2, 1), sector, SECTOR) == BLK_OK && !sector[5];
+    return ok;
+}
+
+/* The packaged compare would look at the whole disk. */
+static bool they_read_marks(const Shape *s, const char *file, u64 bytes)
+{
+    char cmd[400];
+    int n = snprintf(cmd, sizeof(cmd), "qemu-io -r -f %s", s->format);
+
+    for (int i = 0; i < 3; i++)
+        n += snprintf(cmd + n, sizeof(cmd) - (size_t)n, " -c 'read -P 0x77 %llu 512'",
+                      (unsigned long long)mark_at(bytes, i));
+    snprintf(cmd + n, sizeof(cmd) - (size_t)n, " %s 2>&1 | grep -c '^read 512/512' | grep -qx 3", file);
+    return !system(cmd);
+}
+
+static bool too_large(const Shape *s, u64 bytes)
+{
+    return !strcmp(s->format, "vpc") && bytes > 2040ull << 30;
+}
+
+static void test_large(const Shape *s, u64 bytes)
+{
+    ImageCreate how = { .bytes = bytes, .options = s->options };
+    const char *file = temp_name(), *raw = large_raw(bytes);
+    u8 sector[SECTOR];
+    Error err = { "" };
+    BlkImage *img;
+    bool made = image_driver_named(s->format)->create(file, &how, &err);
+
+    if (too_large(s, bytes) || (!bytes && !strcmp(s->format, "vmdk"))) {
+        CHECK_MSG(!made && strstr(err.text, bytes ? "too large" : "at least"), "%s of %llu is refused: %s",
+                  format_name(s), (unsigned long long)bytes, err.text);
+        remove_files(file);
+        return;
+    }
+    CHECK_MSG(made, "%s of %llu: %s", format_name(s), (unsigned long long)bytes, err.text);
+    img = open_image(s, file, false);
+    memset(sector, 0x77, SECTOR);
+    for (int i = 0; i < 3 && bytes; i++)
+        CHECK(image_do(img, BLK_WRITE, mark_at(bytes, i), sector, SECTOR) == BLK_OK);
+    close_image(img);
+    img = open_image(s, file, true);
+    CHECK_MSG(!bytes || marks_read(img, bytes), "%s of %llu bytes reads what was written", format_name(s),
+              (unsigned long long)bytes);
+    close_image(img);
+    if (have_tool && bytes)
+        CHECK_MSG(they_read_marks(s, file, bytes), "%s of %llu: the packaged tool reads what was written",
+                  format_name(s), (unsigned long long)bytes);
+    if (have_tool && bytes) {
+        CHECK(!tool("convert -f raw -O %s %s%s %s %s", s->format, s->theirs[0] ? "-o " : "", s->theirs, raw,
+                    file));
+        img = open_image(s, file, true);
+        CHECK_MSG(img->bytes >= bytes && marks_read(img, bytes), "%s of %llu: theirs is read", format_name(s),
+                  (unsigned long long)bytes);
+        close_image(img);
+    }
+    remove_files(file);
+}
+
 int main(void)
 {
     bench_machine();
@@ -224,6 +316,12 @@ int main(void)
             test_ours(&shapes[i], sizes[k]);
             if (have_tool)
                 test_theirs(&shapes[i], sizes[k]);
+        }
+    }
+    for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
+        for (size_t k = 0; k < ARRAY_LEN(large); k++) {
+            if (large[k] < 5ull << 30 || !shapes[i].options[0])
+                test_large(&shapes[i], large[k]);
         }
     }
     for (size_t i = 0; i < ARRAY_LEN(packed_shapes); i++) {
