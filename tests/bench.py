@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Measures and prints figures; nothing here passes or fails. What was measured stands in docs/performance.md.
 
-    bench.py --qemu PROGRAM [boot] [idle] [clock]        all of them if none is named
+    bench.py --qemu PROGRAM [boot] [work] [idle] [clock]        all of them if none is named
 
 boot   Linux to its first userspace line, beside the packaged qemu-system-i386 where that is installed
+work   what a shell does in that Linux, up to its power-off, beside the packaged one; in brackets CPU seconds
 idle   CPU time of an idle guest at its shell prompt
 clock  how far the guest's clocks are from the host's after a minute in which the guest computes
 """
@@ -19,6 +20,15 @@ from guests.linux import kernel, shell  # noqa: E402
 from lib.guest import Failure, Guest, Host  # noqa: E402
 
 FIRST_LINE = "qemu-win guest: userspace is up"
+# What is done in Linux, and how often within one measurement.
+WORK = (
+    ("shell loop of 40,000", "i=0; while [ $i -lt 40000 ]; do i=$((i+1)); done", 1),
+    ("gzip + md5 of 8 MB", "dd if=/dev/zero bs=64k count=128 2>/dev/null | tr '\\000' a | gzip | md5sum", 1),
+    ("sha256 of 16 MB", "dd if=/dev/zero bs=64k count=256 2>/dev/null | sha256sum", 1),
+    ("awk, 300,000 rounds", "awk 'BEGIN { for (i = 0; i < 300000; i++) s += i * i % 7; print s }'", 1),
+    ("sort of 30,000 lines", "seq 30000 | awk '{ print $1 * 7919 % 30011 }' | sort -n | md5sum", 1),
+    ("fork + exec", "i=0; while [ $i -lt 200 ]; do i=$((i+1)); /bin/busybox true; done", 200),
+)
 
 
 def boot(hosts, runs):
@@ -44,6 +54,41 @@ def cpu_seconds(pid):
     with open(f"/proc/{pid}/stat", encoding="ascii") as f:
         fields = f.read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def work_on(host, taken):
+    """{what: (wall seconds, CPU seconds)}, the best of what is there already and this run."""
+
+    def note(what, wall, cpu):
+        taken[what] = min(taken.get(what, (wall, cpu)), (wall, cpu))
+
+    began, spent = time.monotonic(), 0
+    with Guest(host, kernel(host, "console=ttyS0 quiet")) as guest:
+        guest.wait_serial("guest:/root#", 120)
+        for what, command, times in WORK:
+            start, cpu = time.monotonic(), cpu_seconds(guest.process.pid)
+            shell(guest, command, 120)
+            wall = time.monotonic() - start
+            note(what, wall / times, (cpu_seconds(guest.process.pid) - cpu) / times)
+            spent += wall
+        guest.send("poweroff\n")
+        guest.wait_end(30)
+    note("start to power-off, without the above", time.monotonic() - began - spent, 0)
+
+
+def work(hosts, runs):
+    if not os.path.exists("/proc/self/stat"):
+        print("work: is measured on Linux only")
+        return
+    taken = [{} for _ in hosts]
+    for _ in range(runs):  # in turn, so that a disturbance meets all of them
+        for host, into in zip(hosts, taken):
+            work_on(host, into)
+    print(f"work: {'seconds':40}" + "".join(f"{os.path.basename(host.program):>26}" for host in hosts))
+    for what in taken[0]:
+        cells = "".join(f"{each[what][0]:16.4f} ({each[what][1]:.4f})" for each in taken)
+        ratio = f"{taken[0][what][0] / taken[1][what][0]:8.2f} of the time" if len(hosts) == 2 else ""
+        print(f"  {what:40}{cells}{ratio}")
 
 
 def idle(host, seconds):
@@ -111,7 +156,7 @@ def main():
     parser.add_argument("--qemu", required=True)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("what", nargs="*", default=["boot", "idle", "clock"])
+    parser.add_argument("what", nargs="*", default=["boot", "work", "idle", "clock"])
     options = parser.parse_args()
     host = Host(options.qemu)
     packaged = shutil.which("qemu-system-i386")
@@ -120,6 +165,8 @@ def main():
     try:
         if "boot" in options.what:
             boot(hosts, options.runs)
+        if "work" in options.what:
+            work(hosts, min(options.runs, 2))
         if "idle" in options.what:
             for each in hosts:
                 idle(each, options.seconds)

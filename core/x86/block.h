@@ -75,7 +75,7 @@ struct Block {
 typedef struct {
     u64 key;
     u8 *code;                           /* ENTRY_PAGE */
-    const Block *block;
+    Block *block;
     u32 linear_page, page;
 } JumpCacheEntry;
 
@@ -118,7 +118,8 @@ struct BlockCache {
 };
 
 /* cpu->scratch: what translated code and thunks keep there. */
-enum { SCRATCH_R10, SCRATCH_LINK, SCRATCH_CONTEXT, SCRATCH_JUMP_CACHE, SCRATCH_FLAGS, SCRATCH_UNALIGNED };
+enum { SCRATCH_R10, SCRATCH_LINK, SCRATCH_CONTEXT, SCRATCH_JUMP_CACHE, SCRATCH_FLAGS, SCRATCH_UNALIGNED,
+       SCRATCH_RSP };
 
 bool blocks_create(Cpu *cpu, Error *err);
 void blocks_destroy(Cpu *cpu);

@@ -86,7 +86,7 @@ static u32 fault_code(const Cpu *cpu, int access, bool user, bool present, bool 
 }
 
 /* Writes back A of the levels used and, for a write, D of the last one. */
-static void update_bits(Cpu *cpu, const Walk *w, int access)
+static void update_bits(Cpu *cpu, Walk *w, int access)
 {
     for (unsigned i = 0; i < w->levels; i++) {
         u32 old = (u32)w->entry[i];
@@ -96,11 +96,12 @@ static void update_bits(Cpu *cpu, const Walk *w, int access)
             now |= PTE_D;
         if (now != old)
             phys_write(cpu, w->at[i], now, 4);
+        w->entry[i] = (w->entry[i] & ~0xffffffffull) | now;
     }
 }
 
 /* Rights of the walked entries against the access; fills info except for phys and page_bytes. */
-static bool judge(Cpu *cpu, const Walk *w, int access, bool user, bool set_ad, PageInfo *info, u32 *error)
+static bool judge(Cpu *cpu, Walk *w, int access, bool user, bool set_ad, PageInfo *info, u32 *error)
 {
     u64 both = w->entry[0] & (w->levels == 2 ? w->entry[1] : ~0ull);
     u64 last = w->entry[w->levels - 1];
@@ -150,7 +151,15 @@ static bool walk_32(Cpu *cpu, u32 linear, int access, bool user, bool set_ad, Pa
         info->page_bytes = PAGE_SIZE;
         info->phys = (w.entry[1] & ~(u64)PAGE_MASK) | (linear & PAGE_MASK);
     }
-    return judge(cpu, &w, access, user, set_ad, info, error);
+    if (!judge(cpu, &w, access, user, set_ad, info, error))
+        return false;
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned level = i < w.levels ? i : 0;
+
+        info->at[i] = (u32)w.at[level];
+        info->entry[i] = (u32)w.entry[level];
+    }
+    return true;
 }
 
 static bool walk_pae(Cpu *cpu, u32 linear, int access, bool user, bool set_ad, PageInfo *info, u32 *error)

@@ -85,13 +85,15 @@ static bool cached(const Cpu *cpu, const JumpCacheEntry *j, u32 context, u32 eip
     return j->key == ((u64)context << 32 | eip) && cpu->tlb->exec[j->linear_page] == j->page;
 }
 
-/* Not where the context changes: the host's stack holds calls of the old one, and a return compares only EIP. */
-const u8 *HELPER run_next(Cpu *cpu)
+/* Where the context changes the host's calls are forgotten: they belong to the old one, and a return compares
+ * only EIP. */
+const u8 *HELPER run_next(Cpu *cpu, u64 rsp)
 {
     u32 left = cpu->blocks->context_now, context = blocks_context(cpu);
     if (__atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) || cpu->mode & MODE_STEP || cpu->debug.stop ||
-        log_on(LOG_EXEC) || context != left)
+        log_on(LOG_EXEC))
         return NULL;
+    cpu->scratch[SCRATCH_RSP] = context == left ? rsp : cpu->host_rsp - 8;
     const JumpCacheEntry *j = &cpu->blocks->jump_cache[cpu->s.eip & (JUMP_CACHE_SIZE - 1)];
     if (!cached(cpu, j, context, cpu->s.eip))
         return NULL;
@@ -114,6 +116,9 @@ static Block *find_block(Cpu *cpu, u32 context)
         page = cpu->tlb->exec[linear >> PAGE_SHIFT];
         if (!page)
             return translate_once(cpu, context);
+        const JumpCacheEntry *j = &bc->jump_cache[eip & (JUMP_CACHE_SIZE - 1)];
+        if (cached(cpu, j, context, eip))
+            return j->block;
     }
     Block *b = blocks_find(bc, page - 1, linear & PAGE_MASK, eip, context);
     if (b && b->page2 != MEM_NO_PAGE) {

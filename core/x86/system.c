@@ -67,8 +67,8 @@ void x86_set_cr3(Cpu *cpu, u32 value)
 
     if (pae && !x86_load_pdptes(cpu, value))
         x86_raise_error(cpu, VEC_GP, 0);
+    tlb_load_cr3(cpu, value);
     cpu->s.cr3 = value;
-    tlb_flush(cpu, false);
 }
 
 static u32 cr4_known(const Cpu *cpu)

@@ -166,11 +166,12 @@ static void make_helper(Code *c, BlockCache *bc, const u8 *leave)
     emit8(c, 0xc3);
 
     emit_here32(c, left);               /* on to another block, if that is soon found */
+    emit_lea64(c, RDX, mem_base(RSP, 8));       /* the block that called is left */
     emit_mov_imm64(c, R11, (u64)(uintptr_t)run_next);
     call_c(c);
     emit_reg(c, 0, REX_W, 0x85, RAX, RAX);
     emit_jcc_to(c, CC_E, leave);
-    adjust_rsp(c, 8);                   /* the block that called: it is left */
+    emit_load64(c, RSP, CPU_FIELD(scratch[SCRATCH_RSP]));
     emit_mov64(c, R11, RAX);
     emit_load64(c, R14, CPU_FIELD(tlb));
     xmm_through_memory(c, false);

@@ -312,6 +312,7 @@ bool tlb_create(Cpu *cpu, Error *err);
 void tlb_destroy(Cpu *cpu);
 void tlb_flush(Cpu *cpu, bool global_too);
 void tlb_flush_page(Cpu *cpu, u32 linear);
+void tlb_load_cr3(Cpu *cpu, u32 value);        /* before s.cr3 takes it; flushes, or finds what was known */
 /* The page became home of translated code: stores to it must be seen. All write entries that lead to it
  * go. */
 void tlb_protect_code(Cpu *cpu, u32 arena_page);
@@ -327,7 +328,14 @@ u32 tlb_exec_page(Cpu *cpu, u32 linear);
 
 /* Page walk. Returns true and the physical address and effective rights, or false and the #PF error code.
  * set_ad: update accessed and dirty bits as the access demands. user: CPL 3 rights apply. */
-typedef struct { u64 phys; bool writable, user, dirty, global, nx; u32 page_bytes; } PageInfo;
+typedef struct {
+    u64 phys;
+    bool writable, user, dirty, global, nx;
+    u32 page_bytes;
+    /* 32-bit paging: where directory and table entry lie (the same for a large page), and what they hold after
+     * the walk. at[0] 0: not known. */
+    u32 at[2], entry[2];
+} PageInfo;
 bool x86_walk(Cpu *cpu, u32 linear, int access, bool user, bool set_ad, PageInfo *info, u32 *error);
 
 /* Accesses by linear address with the current privilege (lin_*), as the system does (sys_*: descriptor
