@@ -1,5 +1,5 @@
 /*
- * cpu_run() with random code, two ways.
+ * cpu_run() with random code, three ways.
  *
  * Well-formed instructions are run three times from the same state: as blocks, one instruction at a time (an
  * execution breakpoint is set where nothing ever runs), and with every access on the slow path (a data
@@ -7,6 +7,11 @@
  * liveness, block linking, self-modifying code or the TLB shows as a difference. Flags that an instruction
  * leaves undefined are defined again by a CMP behind it; at faults arithmetic flags are not compared, since
  * those that the faulting instruction overwrites are not kept.
+ *
+ * Loops of well-formed instructions, with calls, stores into their own code and stores by another linear address
+ * of the same page, at privilege 0 and 3, are run undisturbed and disturbed: a timer of some microseconds stops
+ * the CPU or interrupts it wherever it polls; at each stop its state is saved and loaded, TLB entries are dropped
+ * at random, now and then all translated code. Both must end alike.
  *
  * Random bytes as code in every mode must neither crash nor hang: whatever they do, cpu_run() comes back
  * when asked.
@@ -20,8 +25,10 @@
 #include "host_posix.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 enum {
@@ -155,6 +162,11 @@ static void make_tables(bool holes)
     cpu->s.cr0 = CR0_PE | CR0_ET | CR0_PG | CR0_NE | CR0_WP;
     cpu->s.cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT;
 }
+
+/* ---- ways to run ---- */
+
+enum { BLOCKS, STEPS, SLOW, WAYS, DISTURBED = WAYS };
+static const char *const way_names[] = { "blocks", "single steps", "slow accesses", "disturbed" };
 
 /* ---- well-formed instructions ---- */
 
@@ -358,8 +370,6 @@ static void make_program(u64 n)
 
 /* ---- running a program three ways ---- */
 
-enum { BLOCKS, STEPS, SLOW, WAYS };
-static const char *const way_names[] = { "blocks", "single steps", "slow accesses" };
 #define NOWHERE 0xff812345u
 
 /*
@@ -464,6 +474,210 @@ static void compare_ways(u64 first, u64 count)
            faulted, stopped, differ);
     CHECK_MSG(differ == 0, "blocks, single steps and slow accesses end alike");
     CHECK_MSG(stopped < count / 10, "most programs end by themselves");
+}
+
+/* ---- loops, disturbed and not ---- */
+
+enum { IRQ_VECTOR = 0x50, ROUNDS = WINDOW - 0x1000, RING0_STACK = 0x9000, LOOP_INSNS = 40, LOOP_TIMES = 60 };
+
+static volatile unsigned ticks;
+
+/* On the thread that runs the guest, in the middle of it. */
+static void tick(int signal)
+{
+    (void)signal;
+    if (++ticks & 1) {
+        cpu_attention(cpu, CPU_ATT_STOP);
+    } else {
+        __atomic_store_n(&cpu->s.intr, 1, __ATOMIC_SEQ_CST);
+        cpu_attention(cpu, CPU_ATT_IRQ);
+    }
+}
+
+static void set_timer(unsigned microseconds)
+{
+    struct itimerval t = { { 0, (suseconds_t)microseconds }, { 0, (suseconds_t)microseconds } };
+
+    setitimer(ITIMER_REAL, &t, NULL);
+}
+
+static int acknowledge(void *opaque)
+{
+    (void)opaque;
+    cpu->s.intr = 0;
+    return IRQ_VECTOR;
+}
+
+/* An instruction that neither divides nor loads the x87's control word. */
+static void calm_insn(void)
+{
+    u8 *start = out;
+
+    do {
+        out = start;
+        while (random_insn())
+            out = start;
+    } while ((start[0] & 0xfe) == 0xf6 || start[0] == 0xd9 || start[0] == 0xc9 || start[0] == 0x61 ||
+             (start[0] & 0xf8) == 0x58 || start[0] == 0x66 || (start[0] & 0xfc) == 0x64 || start[0] == 0xff);
+}
+
+/*
+ * A loop with a subroutine in front of it. Every store with a random address may hit it; some do by intent.
+ */
+static void make_loop(u64 n)
+{
+    u8 *loop, *imm[LOOP_INSNS];
+    u32 imms = 0, sub, at;
+    bool user = n & 1;
+
+    code16 = false;
+    seed(n + 5000000);
+    cpu_reset(cpu);
+    for (u32 i = 0; i < WINDOW; i += 4)
+        store32(ram + i, i * 2654435761u ^ (u32)n);
+    make_tables(false);
+    start_registers();
+    for (int i = 0; i < SEG_COUNT; i++)
+        load(i, i == CS ? (user ? SEL_CODE3 : SEL_CODE) : user ? SEL_DATA3 : SEL_DATA);
+    store32(ram + TSS + 4, HIGH + RING0_STACK);
+    store32(ram + IDT + 8 * IRQ_VECTOR, ((HIGH + 0x3200) & 0xffff) | SEL_CODE << 16);
+    ram[HALTS + 0x200] = 0xcf;
+    store32(ram + ROUNDS, LOOP_TIMES);
+    at = 0x10000 + (rnd() & 0x1fff);
+    out = ram + at;
+    sub = at;
+    bytes(0x04408d, 3);                                         /* lea eax, [eax+4] */
+    bytes(0xd131, 2);                                           /* xor ecx, edx */
+    byte(0xc3);
+    cpu->s.eip = (u32)(out - ram);
+    loop = out;
+    for (u32 i = 0; i < LOOP_INSNS; i++) {
+        switch (rnd() % 8) {
+        case 0:                                                 /* mov edx, imm32 */
+            byte(0xba);
+            imm[imms++] = out;
+            bytes(rnd(), 4);
+            break;
+        case 1:                                                 /* inc byte [one of these, by some alias] */
+            if (imms) {
+                byte(0xfe);
+                byte(0x05);
+                bytes((u32)(imm[rnd() % imms] - ram) + WINDOW * (rnd() % 900), 4);
+            }
+            break;
+        case 2:
+            byte(0xe8);
+            bytes(sub - (u32)(out - ram) - 4, 4);
+            break;
+        case 3:                                                 /* mov esi, sub; call esi */
+            byte(0xbe);
+            bytes(sub, 4);
+            bytes(0xd6ff, 2);
+            break;
+        default: calm_insn(); break;
+        }
+    }
+    byte(0xff);                                                 /* dec dword [ROUNDS] */
+    byte(0x0d);
+    bytes(ROUNDS, 4);
+    byte(0x0f);                                                 /* jnz loop */
+    byte(0x85);
+    bytes((u32)(loop - out) - 4, 4);
+    byte(0xf4);
+    cpu->s.gpr[ESP] = 0x3f0000;
+    cpu->s.eflags |= user ? FLAG_IF : 0;
+    memcpy(start_ram, ram, RAM_BYTES);
+    start_state = cpu->s;
+}
+
+static bool save_and_load(void)
+{
+    SaveBuf a = { 0 };
+    Error err = { "" };
+    bool ok;
+
+    device_save(&cpu->dev, &a);
+    memset(&cpu->s, 0x5a, sizeof(cpu->s));
+    ok = device_load(&cpu->dev, a.data, a.len, &err);
+    free(a.data);
+    return ok;
+}
+
+static void disturb(void)
+{
+    for (unsigned i = rnd() % 4; i; i--)
+        tlb_flush_page(cpu, rnd() & 1 ? 0x10000 + (rnd() & 0x3000) : rnd());
+    switch (rnd() % 8) {
+    case 0: tlb_flush(cpu, true); break;
+    case 1: blocks_drop_all(cpu); break;
+    case 2: CHECK_MSG(save_and_load(), "the state is loaded again"); break;
+    default: break;
+    }
+}
+
+static CpuExit run_loop(bool disturbed, X86State *result, unsigned *stops)
+{
+    CpuExit why;
+
+    machine_lock(m);
+    cpu_reset(cpu);
+    memcpy(ram, start_ram, RAM_BYTES);
+    cpu->s = start_state;
+    cpu->attention = 0;
+    x86_set_cpl(cpu, cpu->s.cpl);
+    tlb_flush(cpu, true);
+    x86_update_mode(cpu);
+    machine_unlock(m);
+    heartbeat++;
+    if (disturbed)
+        set_timer(20 + (rnd() & 31));
+    for (;;) {
+        u64 beat = heartbeat;
+
+        why = cpu_run(cpu);
+        if (why != CPU_EXIT_STOP || !disturbed || beat != heartbeat || *stops > 200000)
+            break;
+        ++*stops;
+        machine_lock(m);
+        disturb();
+        machine_unlock(m);
+    }
+    set_timer(0);
+    cpu->s.intr = 0;
+    *result = cpu->s;
+    forget(result, why);
+    return why;
+}
+
+static void compare_loops(u64 first, u64 count)
+{
+    unsigned differ = 0, whole = 0, stops = 0;
+
+    cpu_connect_intack(cpu, acknowledge, NULL);
+    signal(SIGALRM, tick);
+    for (u64 n = first; n < first + count; n++) {
+        X86State a, b;
+        CpuExit why;
+
+        machine_lock(m);
+        make_loop(n);
+        machine_unlock(m);
+        why = run_loop(false, &a, &stops);
+        if (why == CPU_EXIT_STOP)
+            continue;
+        whole += load32(ram + ROUNDS) == 0;
+        memcpy(first_ram, ram, RAM_BYTES);
+        if (run_loop(true, &b, &stops) != why || memcmp(&a, &b, sizeof(a)) ||
+            (why != CPU_EXIT_SHUTDOWN && memcmp(ram, first_ram, RAM_BYTES))) {
+            if (differ++ < MAX_REPORTS)
+                report(n, DISTURBED, &a, &b);
+        }
+    }
+    printf("%llu loops: %u ran to their end, %u stops, %u differ\n", (unsigned long long)count, whole, stops,
+           differ);
+    CHECK_MSG(differ == 0, "loops end alike when they are disturbed");
+    CHECK_MSG(whole > count / 4, "many loops run to their end");
+    cpu_connect_intack(cpu, NULL, NULL);
 }
 
 /* ---- random bytes ---- */
@@ -578,6 +792,7 @@ int main(void)
         return test_end();
     pthread_create(&dog, NULL, watchdog, NULL);
     compare_ways(first, rounds);
+    compare_loops(first, rounds / 2);
     survive(first, rounds);
     over = true;
     pthread_join(dog, NULL);
