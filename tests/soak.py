@@ -7,6 +7,7 @@
   emulator's memory and open handles must not grow after the first rounds.
 - memtest86+ makes a full pass without an error.
 - The machine is reset hundreds of times.
+- A billion instructions are compared with the host's processor.
 - The unit tests run again and again.
 """
 import argparse
@@ -95,6 +96,10 @@ def main():
         ("soak/memtest", lambda t: memtest_pass(t, host, 1800)),
         ("soak/resets", lambda t: many_resets(t, host, 300)),
     ]
+    for name in options.unit:
+        if os.path.basename(name) == "test_translate":
+            billion = dict(os.environ, QEMU_WIN_CASES=str(10**9))
+            tests.append(("soak/conformance", program_test([os.path.abspath(name)], billion, 6 * 3600)))
     for turn in range(5):
         tests += [
             (

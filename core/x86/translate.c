@@ -35,12 +35,21 @@ static void new_exit(Tr *t, const Insn *n, u32 eip, u8 *patch)
     t->exit[t->exit_count++] = (Exit){ .eip = eip, .entry = entry, .patch = patch };
 }
 
+/* A jump out of the code segment faults where it stands; running out of it, at the next instruction. */
+static void leave_unlinkable(Tr *t, const Insn *n, u32 eip)
+{
+    if (eip > t->cs_limit && eip != n->eip + n->len)
+        emit_helper(t, n, helper_gp);
+    else
+        leave_unlinked(t, eip);
+}
+
 void emit_exit(Tr *t, const Insn *n, u32 eip)
 {
     if (linkable(t, eip))
         new_exit(t, n, eip, emit_jmp(&t->c));
     else
-        leave_unlinked(t, eip);
+        leave_unlinkable(t, n, eip);
 }
 
 void emit_jcc_exit(Tr *t, const Insn *n, unsigned cc, u32 eip)
@@ -51,7 +60,7 @@ void emit_jcc_exit(Tr *t, const Insn *n, unsigned cc, u32 eip)
         return;
     }
     u8 *over = emit_jcc(c, cc ^ 1);
-    leave_unlinked(t, eip);
+    leave_unlinkable(t, n, eip);
     emit_here32(c, over);
 }
 

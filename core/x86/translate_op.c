@@ -384,9 +384,27 @@ static void to_r10(Tr *t, bool call)
     emit_jmp_to(c, t->cpu->blocks->thunk.exit);
 }
 
+/* The target in r10 must lie in the code segment, or the transfer itself faults; flags are parked. popped: what
+ * ESP has moved by. */
+static void check_target(Tr *t, const Insn *n, int popped)
+{
+    Code *c = &t->c;
+    if (t->cs_limit >= (n->opsize == 2 ? 0xffffu : 0xffffffffu))
+        return;
+    emit_reg(c, 0, 0, 0x81, 7, R10);                    /* cmp r10d, limit */
+    emit32(c, t->cs_limit);
+    u8 *inside = emit_jcc(c, CC_BE);
+    emit_unpark(t);
+    if (popped)
+        move_esp(t, -popped);
+    emit_helper(t, n, helper_gp);
+    emit_here32(c, inside);
+}
+
 static void call_indirect(Tr *t, const Insn *n, bool flags_live)
 {
     operand_to_r10(t, n, flags_live);
+    check_target(t, n, 0);
     Access a = stack_access(t, n, R12, -n->opsize, 2, flags_live);
     a.body = push_return_body;
     a.next.in_r10 = true;
@@ -394,10 +412,12 @@ static void call_indirect(Tr *t, const Insn *n, bool flags_live)
     to_r10(t, n->eip + n->len <= t->cs_limit);
 }
 
+static int ret_bytes(const Insn *n) { return n->opsize + (n->row->a == Iw ? (int)n->imm : 0); }
+
 static void ret_body(Tr *t, const Insn *n, Mem at)
 {
     load_r10_body(t, n, at);
-    move_esp(t, n->opsize + (n->row->a == Iw ? (int)n->imm : 0));
+    move_esp(t, ret_bytes(n));
 }
 
 static void ret(Tr *t, const Insn *n, bool flags_live)
@@ -405,8 +425,9 @@ static void ret(Tr *t, const Insn *n, bool flags_live)
     Access a = stack_access(t, n, R12, 0, 1, flags_live);
     a.body = ret_body;
     emit_access(t, a);
-    if (t->parked)
-        emit_unpark(t);
+    assert(t->parked);
+    check_target(t, n, ret_bytes(n));
+    emit_unpark(t);
     t->parked = false;
     if (t->b->unlinked) {
         emit_store32(&t->c, CPU_FIELD(s.eip), R10);
@@ -577,6 +598,7 @@ void translate_insn(Tr *t, const Insn *n, u16 live_after)
     case A_JMP: jump(t, n); break;
     case A_JMPI:
         operand_to_r10(t, n, flags_live);
+        check_target(t, n, 0);
         to_r10(t, false);
         break;
     case A_CALL: call(t, n, flags_live); break;
