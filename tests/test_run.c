@@ -629,15 +629,14 @@ static CpuExit run_loop(bool disturbed, X86State *result, unsigned *stops)
     x86_update_mode(cpu);
     machine_unlock(m);
     heartbeat++;
-    if (disturbed)
-        set_timer(20 + (rnd() & 31));
-    for (;;) {
-        u64 beat = heartbeat;
-
+    for (unsigned wait = 20;; wait += wait / 128 + 1) {         /* longer and longer, so that it ends */
+        if (disturbed)
+            set_timer(wait + (rnd() & 31));
         why = cpu_run(cpu);
-        if (why != CPU_EXIT_STOP || !disturbed || beat != heartbeat || *stops > 200000)
+        if (why != CPU_EXIT_STOP || !disturbed || wait > 50000)
             break;
         ++*stops;
+        heartbeat++;
         machine_lock(m);
         disturb();
         machine_unlock(m);

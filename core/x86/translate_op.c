@@ -384,13 +384,16 @@ static void to_r10(Tr *t, bool call)
     emit_jmp_to(c, t->cpu->blocks->thunk.exit);
 }
 
-/* The target in r10 must lie in the code segment, or the transfer itself faults; flags are parked. popped: what
- * ESP has moved by. */
+/* The target in r10 must lie in the code segment, or the transfer itself faults. popped: what ESP has moved by.
+ * Where that is to be looked at, the flags are parked afterwards. */
 static void check_target(Tr *t, const Insn *n, int popped)
 {
     Code *c = &t->c;
     if (t->cs_limit >= (n->opsize == 2 ? 0xffffu : 0xffffffffu))
         return;
+    if (!t->parked)
+        emit_park(t);
+    t->parked = true;
     emit_reg(c, 0, 0, 0x81, 7, R10);                    /* cmp r10d, limit */
     emit32(c, t->cs_limit);
     u8 *inside = emit_jcc(c, CC_BE);
@@ -425,9 +428,9 @@ static void ret(Tr *t, const Insn *n, bool flags_live)
     Access a = stack_access(t, n, R12, 0, 1, flags_live);
     a.body = ret_body;
     emit_access(t, a);
-    assert(t->parked);
     check_target(t, n, ret_bytes(n));
-    emit_unpark(t);
+    if (t->parked)
+        emit_unpark(t);
     t->parked = false;
     if (t->b->unlinked) {
         emit_store32(&t->c, CPU_FIELD(s.eip), R10);
