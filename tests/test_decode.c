@@ -6,6 +6,7 @@
 
 #include "../core/x86/insn.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -193,8 +194,36 @@ static void random_bytes_stay_within_bounds(void)
     CHECK(decoded == 200000);
 }
 
+/* docs/cpu.md publishes which flags are undefined after which instruction. */
+static void documentation_has_the_undefined_flags(void)
+{
+    static const struct { u16 bit; const char *name; } flags[] = {
+        { fC, "CF" }, { fP, "PF" }, { fA, "AF" }, { fZ, "ZF" }, { fS, "SF" }, { fO, "OF" },
+    };
+    static char text[32768];
+    FILE *f = fopen("docs/cpu.md", "rb");
+    size_t length = f ? fread(text, 1, sizeof text - 1, f) : 0;
+    CHECK_MSG(length > 1000, "docs/cpu.md is read from the project's directory");
+    if (f)
+        fclose(f);
+    for (unsigned i = 0; i < insn_row_count; i++) {
+        char wanted[64] = "\n|", name[32], *line;
+        if (!insn_rows[i].undefined)
+            continue;
+        for (unsigned k = 0; k < ARRAY_LEN(flags); k++)
+            if (insn_rows[i].undefined & flags[k].bit)
+                snprintf(wanted + strlen(wanted), sizeof wanted - strlen(wanted), " %s", flags[k].name);
+        snprintf(wanted + strlen(wanted), sizeof wanted - strlen(wanted), " |");
+        snprintf(name, sizeof name, " %s ", insn_rows[i].name);
+        line = strstr(text, wanted);
+        CHECK_MSG(line && strstr(line, name) && strstr(line, name) < strchr(line + 1, '\n'),
+                  "docs/cpu.md has%s with%s", name, wanted + 1);
+    }
+}
+
 int main(void)
 {
+    documentation_has_the_undefined_flags();
     known_encodings();
     every_row_is_reachable();
     a_cut_instruction_wants_more();
