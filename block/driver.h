@@ -106,6 +106,8 @@ const BlkDriver *image_driver(const char *file, const char *format, Error *err);
 
 const BlkDriver *image_driver_named(const char *format);        /* NULL: not in this build */
 const BlkDriver *image_driver_number(int n);                    /* NULL past the last */
+/* A name that leads to a device or to another computer is not opened because an image says so. */
+bool image_name_allowed(const char *image, const char *name, Error *err);
 /* Sizes and options as people write them: 512, 64k, 1.5G; "name=value,name=value", the value cut to size */
 bool image_size(const char *text, u64 *bytes, Error *err);
 bool image_option(const char *list, const char *name, char *value, size_t size);

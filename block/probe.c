@@ -61,6 +61,44 @@ static bool is_file_name(const char *file, Error *err)
     return true;
 }
 
+/* CON, nul.img, COM1: devices of Windows, in any folder and with any ending. */
+static bool is_device_name(const char *last)
+{
+    static const struct { const char *name; bool numbered; } devices[] = {
+        { "CON", false }, { "PRN", false }, { "AUX", false }, { "NUL", false }, { "CONIN$", false },
+        { "CONOUT$", false }, { "COM", true }, { "LPT", true },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(devices); i++) {
+        const char *name = devices[i].name, *p = last;
+
+        while (*name && (*p == *name || (*p >= 'a' && *p <= 'z' && *p - 0x20 == *name))) {
+            p++;
+            name++;
+        }
+        if (*name || (devices[i].numbered && (*p < '0' || *p > '9')))
+            continue;
+        p += devices[i].numbered;
+        if (!*p || *p == '.' || *p == ':' || *p == ' ')
+            return true;
+    }
+    return false;
+}
+
+bool image_name_allowed(const char *image, const char *name, Error *err)
+{
+    bool network = (name[0] == '\\' || name[0] == '/') && (name[1] == '\\' || name[1] == '/');
+    const char *last = name;
+
+    for (const char *p = name; *p; p++) {
+        if (*p == '/' || *p == '\\')
+            last = p + 1;
+    }
+    return (!network && !is_device_name(last)) ||
+           error_set(err, "%.300s: the backing file or extent %.100s is a device or on another computer; it "
+                     "is not opened because an image names it", image, name);
+}
+
 const BlkDriver *image_driver_number(int n)
 {
     return n < (int)ARRAY_LEN(drivers) ? drivers[n] : NULL;

@@ -65,13 +65,7 @@ char *qcow2_backing_path(const char *image, const char *backing)
 /* An image from somewhere must not make this computer log in to another one. */
 bool qcow2_backing_allowed(const Qcow2 *q, Error *err)
 {
-    const char *s = q->backing_name;
-    bool network = (s[0] == '\\' || s[0] == '/') && (s[1] == '\\' || s[1] == '/');
-
-    return !network || error_set(err,
-                                 "%.300s: the backing file %.100s is a device or on another computer; it is "
-                                 "not opened (qemu-img rebase -u names another one)",
-                                 q->name, s);
+    return image_name_allowed(q->name, q->backing_name, err);
 }
 
 /* An area that the header names: on a cluster, inside the file, of a size that is sane. */

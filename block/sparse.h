@@ -129,8 +129,6 @@ bool sparse_write_packed(Sparse *s, u64 guest, const u8 *packed, u32 bytes, u32 
 char *sparse_text(const void *from, size_t n);          /* a copy, with a NUL behind it */
 /* The file name of one that the image names, as seen from the image's folder. malloc'ed */
 char *sparse_beside(const char *image, const char *name);
-/* A name that leads to a device or to another computer is not opened because an image says so. */
-bool sparse_name_allowed(const Sparse *s, const char *name, Error *err);
 
 /* ---- sparse_table.c ---- */
 /* Entries lie at multiples of their size. The pointer holds until the next call. */

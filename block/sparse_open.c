@@ -46,32 +46,6 @@ char *sparse_beside(const char *image, const char *name)
     return path;
 }
 
-bool sparse_name_allowed(const Sparse *s, const char *name, Error *err)
-{
-    static const char *const devices[] = { "CON", "PRN", "AUX", "NUL", "COM", "LPT", "CONIN$", "CONOUT$" };
-    bool network = (name[0] == '\\' || name[0] == '/') && (name[1] == '\\' || name[1] == '/');
-    const char *last = name;
-
-    for (const char *p = name; *p; p++) {
-        if (*p == '/' || *p == '\\')
-            last = p + 1;
-    }
-    for (size_t i = 0; i < ARRAY_LEN(devices) && !network; i++) {
-        size_t n = strlen(devices[i]), k = 0;
-
-        while (k < n && (last[k] & ~0x20) == (devices[i][k] & ~0x20))
-            k++;
-        if (k < n)
-            continue;
-        if (n == 3 && (i == 4 || i == 5) && last[n] >= '0' && last[n] <= '9')
-            n++;
-        network = (i != 4 && i != 5) || n == 4;
-        network = network && (!last[n] || last[n] == '.' || last[n] == ':' || last[n] == ' ');
-    }
-    return !network || error_set(err, "%.300s: %.100s is a device or on another computer; it is not opened "
-                                 "because an image names it", s->name, name);
-}
-
 static bool add_file(Sparse *s, HostFile *f, const char *path)
 {
     SparseFile *bigger = block_alloc(sizeof(*bigger) * (s->files + 1));
@@ -181,7 +155,7 @@ static BlkImage *open_backing(Sparse *s, Machine *m, Error *err)
     if (depth > SPARSE_DEPTH_MAX)
         error_set(err, "%.300s: more than %d backing files; does one of them refer to itself?", s->name,
                   SPARSE_DEPTH_MAX);
-    else if (sparse_name_allowed(s, s->backing_name, err))
+    else if (image_name_allowed(s->name, s->backing_name, err))
         drv = image_driver(path, s->backing_format, err);
     if (drv)
         img = drv->open(m, path, true, err);

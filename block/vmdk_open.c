@@ -177,7 +177,7 @@ static int open_beside(Vmdk *v, const VmdkLine *line, bool readonly, Error *err)
     char *path;
     int file;
 
-    if (!line->name[0] || strpbrk(line->name, "/\\:") || !sparse_name_allowed(&v->s, line->name, err)) {
+    if (!line->name[0] || strpbrk(line->name, "/\\:") || !image_name_allowed(v->s.name, line->name, err)) {
         error_set(err, "%.200s: the extent '%.200s' does not lie beside its descriptor", v->s.name,
                   line->name);
         return -1;

@@ -305,6 +305,27 @@ static void test_large(const Shape *s, u64 bytes)
     remove_files(file);
 }
 
+/* Images that lie on themselves, directly or by another one. */
+static void test_chains(void)
+{
+    static const char *const formats[] = { "qcow", "vmdk" };
+    Error err;
+
+    for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
+        const BlkDriver *drv = image_driver_named(formats[i]);
+        const char *file = temp_name(), *other = temp_name();
+        ImageCreate how = { .bytes = 1 << 20 };
+
+        CHECK(drv->create(other, &how, &err));
+        how.base = strrchr(other, '/') + 1;
+        CHECK_MSG(drv->create(file, &how, &err), "%s", err.text);
+        CHECK(rename(file, other) == 0);        /* lies on the name that it has */
+        CHECK_MSG(!drv->open(NULL, other, true, &err) && strstr(err.text, "itself"), "%s: %s", formats[i],
+                  err.text);
+        bench_remove_files();
+    }
+}
+
 int main(void)
 {
     bench_machine();
@@ -324,6 +345,7 @@ int main(void)
                 test_large(&shapes[i], large[k]);
         }
     }
+    test_chains();
     for (size_t i = 0; i < ARRAY_LEN(packed_shapes); i++) {
         for (size_t k = 0; k < ARRAY_LEN(sizes); k++)
             test_packed(&packed_shapes[i], sizes[k]);

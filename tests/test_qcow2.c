@@ -225,6 +225,7 @@ static void test_refused(void)
         { 48, "\0\0\0\0\0\0\2\0", 8, true, "not on a" }, { 60, "\0\1\0\1", 4, true, "too many" },
         { 40, "\0\0\0\0\0\1\0\0", 8, false, "overlap" },  { 103, "\5", 1, true, "header length" },
     };
+    static const char *const devices[] = { "CON", "nul", "Aux.raw", "folder/COM1", "c:\\x\\lpt9.img" };
     Error err = { "" };
     const char *file;
     Qcow2 *q;
@@ -243,6 +244,11 @@ static void test_refused(void)
     CHECK(refused(make(1 << 20, 3, 16, 4, "\\\\server\\share\\disk"), true, "another computer"));
     CHECK(refused(make(1 << 20, 3, 16, 4, "\\\\.\\PhysicalDrive0"), true, "device"));
     CHECK(refused(make(1 << 20, 3, 16, 4, "/nowhere/at/all"), true, "/nowhere/at/all"));
+    for (size_t i = 0; i < ARRAY_LEN(devices); i++)
+        CHECK_MSG(refused(make(1 << 20, 3, 16, 4, devices[i]), true, "is a device"), "%s is refused",
+                  devices[i]);
+    CHECK_MSG(!refused(make(1 << 20, 3, 16, 4, "console.raw"), true, "is a device"), "console.raw is a file");
+    CHECK_MSG(!refused(make(1 << 20, 3, 16, 4, "COMMON"), true, "is a device"), "COMMON is a file");
     file = make(1 << 20, 3, 16, 0, NULL);
     q = open_image(file, false);
     CHECK_MSG(!snapshot_create(q, "s", 0, 0, &err) && strstr(err.text, "narrow"),
