@@ -219,6 +219,55 @@ static void test_completion(void)
     type("nothing \t\t\003log in_\t\003help scr\t\003\t\t\003");
 }
 
+static u32 port_value;
+static u32 port_in(void *opaque, u32 port, unsigned size)
+{
+    (void)opaque;
+    return port + size;
+}
+static void port_out(void *opaque, u32 port, u32 value, unsigned size)
+{
+    (void)opaque;
+    port_value = port << 16 | value << 4 | size;
+}
+
+static void test_hardware(void)
+{
+    static const PortOps ops = { port_in, port_out, 1 | 2 | 4 };
+    char dir[] = "/tmp/test_monitorXXXXXX", line[256];
+    Error err;
+    size_t size;
+    int handle = port_map(m, "test", 0x300, 4, &ops, NULL);
+    CHECK(says("i 0x300", "portb[0x0300] = 0x01") && says("i /h 0x300", "portw[0x0300] = 0x0302"));
+    CHECK(is_silent("o /w 0x300 5+6") && port_value == (0x300 << 16 | 11 << 4 | 4));
+    CHECK(says("i", "missing") && says("i /q 1", "/b, /h or /w") && says("i 65536", "usage") && says("o 1", "usage"));
+    port_unmap(m, handle);
+    mem_dma_write(m->mem, 0x100, "\1\2\3", 3);
+    CHECK(says("sum 0x100 3", "24577") && says("sum 0 0", "1 byte"));
+    CHECK(mkdtemp(dir));
+    snprintf(line, sizeof line, "pmemsave 0x100 3 %s/some-memory.bin", dir);
+    CHECK(is_silent(line));
+    snprintf(line, sizeof line, "%s/some-memory.bin", dir);
+    u8 *file = host_file_slurp(line, 10, &size, &err);
+    CHECK_MSG(file && size == 3 && !memcmp(file, "\1\2\3", 3), "memory is saved");
+    free(file);
+    clear();
+    snprintf(line, sizeof line, "screendump %s/so\t", dir);
+    type(line);
+    CHECK_MSG(strstr(term.out, "/some-memory.bin "), "a file's name is completed");
+    type("\003");
+    snprintf(line, sizeof line, "rm -r %s", dir);
+    CHECK(!system(line));
+    CHECK(says("usb_add x", "no USB") && says("wavcapture x", "not recorded") && says("info kqemu", "not needed"));
+    CHECK(says("cpu 1", "CPU 0 only") && says("mouse_set 1", "mouse 0") && says("commit all", "qemu-img commit"));
+    CHECK(says("device_add x", "while this machine runs") && says("boot_set x", "letters"));
+    CHECK(says("gdbserver none", "no debugger") && says("gdbserver nix", "no character device"));
+    CHECK(says("logfile /no/such/dir/x", "can't be made"));
+    char *text = monitor_capture(m, "info version");
+    CHECK_MSG(text && strstr(text, "qemu-win)\n") && !strchr(text, '\r'), "a command's output can be had as text");
+    free(text);
+}
+
 static void test_junk(void)
 {
     static u8 big[1 << 20];
@@ -295,6 +344,7 @@ int main(void)
     test_memory();
     test_editing();
     test_completion();
+    test_hardware();
     test_junk();
     test_slow_reader();
     test_commands();

@@ -243,6 +243,40 @@ static void test_lists(void)
           parse("-d ?") == OPTIONS_EXIT_OK);
 }
 
+static void test_chardevs(void)
+{
+    static const struct { const char *line, *spec; } rows[] = {
+        { "-chardev socket,id=a,host=127.0.0.1,port=4444,server=on,wait=off", "tcp:127.0.0.1:4444,server,nowait" },
+        { "-chardev socket,id=a,port=4444,telnet=on,server", "telnet::4444,server" },
+        { "-chardev socket,id=a,port=4,reconnect=5", "tcp::4,reconnect=5" },
+        { "-chardev socket,id=a,port=4,reconnect=0", "tcp::4" },
+        { "-chardev udp,id=a,host=h,port=1,localport=2", "udp:h:1@:2" },
+        { "-chardev udp,id=a,port=1", "udp::1" },
+        { "-chardev file,id=a,path=x.txt,mux=on", "mon:file:x.txt" },
+        { "-chardev pipe,id=a,path=com_1", "pipe:com_1" },
+        { "-chardev serial,id=a,path=COM3", "COM3" },
+        { "-chardev vc,id=a,cols=100,rows=30", "vc:100Cx30C" },
+        { "-chardev vc,id=a", "vc" },
+        { "-chardev stdio,mux=on,id=a,signal=off", "mon:stdio" },
+        { "-chardev null,id=a", "null" },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        CHECK_MSG(parse(rows[i].line) == OPTIONS_RUN && same(cfg.chardev[0].id, "a") &&
+                  same(cfg.chardev[0].spec, rows[i].spec), "%s is %s", rows[i].line, cfg.chardev[0].spec);
+    CHECK(parse("-chardev stdio,id=a -mon chardev=a,mode=control,pretty=on -qmp tcp::5,server") == OPTIONS_RUN &&
+          same(cfg.mon[0].spec, "chardev:a") && cfg.mon[0].control && cfg.mon[0].pretty && config_uses_stdio(&cfg) &&
+          same(cfg.mon[1].spec, "tcp::5,server") && cfg.mon[1].control && !cfg.mon[1].pretty);
+    CHECK(parse("-mon a") == OPTIONS_RUN && same(cfg.mon[0].spec, "chardev:a") && same(cfg.monitor, "none"));
+    CHECK(parse("-s") == OPTIONS_RUN && same(cfg.gdb, "tcp::1234,server,nowait"));
+    CHECK(parse("-gdb tcp:127.0.0.1:9") == OPTIONS_RUN && same(cfg.gdb, "tcp:127.0.0.1:9,server,nowait"));
+    CHECK(parse("-gdb stdio -nographic") == OPTIONS_RUN && same(cfg.gdb, "stdio") && same(cfg.monitor, "none") &&
+          same(cfg.serial[0], "null"));
+    CHECK(!config_uses_stdio(&cfg) == false && parse("") == OPTIONS_RUN && !config_uses_stdio(&cfg));
+    CHECK(refuses("-chardev null", "id=") && refuses("-chardev null,id=a -chardev vc,id=a", "twice"));
+    CHECK(refuses("-chardev socket,id=a", "port=") && refuses("-chardev socket,id=a,path=/x", "path="));
+    CHECK(refuses("-chardev pty,id=a", "there are") && refuses("-mon chardev=a,mode=x", "mode="));
+}
+
 static void test_copy(void)
 {
     parse("-hda a.img -name n -serial null -device isa-debug-exit -L x -kernel k");
@@ -263,6 +297,7 @@ static void test_junk(void)
         "-drive", "file=a",  "if=,,=",        ",,,",   "=",    "-m",       "-boot",      "-rtc", "base=",
         "-smp",   "-device", "ide-hd,drive=", "-",     "--",   "-serial",  "-nographic", "-hda", "",
         "-M",     "type=",   "-display",      "sdl,,", "-cpu", "-monitor", "-name",      "x",
+        "-chardev", "socket,id=", "-mon",     "-gdb",
     };
     u32 seed = 1;
     int results = 0;
@@ -291,6 +326,7 @@ int main(void)
     test_refusals();
     test_spec();
     test_lists();
+    test_chardevs();
     test_copy();
     test_junk();
     config_free(&cfg);

@@ -99,5 +99,6 @@ CpuStop cpu_stopped_by(Cpu *cpu, u64 *linear);      /* and forgets it. linear: o
 /* eax ... edi, eip (offset in CS), eflags; others are refused. */
 bool cpu_set_register(Cpu *cpu, const char *name, u64 value);
 u8 *cpu_fx_image(Cpu *cpu);                 /* FXSAVE's 512 bytes: may be written */
+void cpu_log_changed(Cpu *cpu);             /* what is logged is part of translated code: it is made anew */
 
 #endif

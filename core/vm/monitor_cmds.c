@@ -69,7 +69,11 @@ static void cmd_log(Monitor *mon, const Args *a)
         monitor_printf(mon, "log: '%.60s': the categories are none, %s\n", a->argv[0], log_names());
         return;
     }
+    machine_park(mon->m);
     log_mask = mask;
+    if (mon->m->cpu)
+        cpu_log_changed(mon->m->cpu);
+    machine_unpark(mon->m);
 }
 
 static void cmd_logfile(Monitor *mon, const Args *a)

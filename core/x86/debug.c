@@ -80,6 +80,8 @@ CpuStop cpu_stopped_by(Cpu *cpu, u64 *linear)
     return why;
 }
 
+void cpu_log_changed(Cpu *cpu) { blocks_drop_all(cpu); }
+
 /* ---- coming to them ---- */
 
 bool debug_exec_stop(const Cpu *cpu, u32 linear)

@@ -44,6 +44,8 @@ _Noreturn void x86_raise_error(Cpu *cpu, int vector, u32 error)
 _Noreturn void x86_page_fault(Cpu *cpu, u32 linear, u32 error)
 {
     cpu->s.cr2 = linear;
+    if (log_on(LOG_MMU))
+        log_line("mmu: %08x page fault, error %x, at %04x:%08x", linear, error, cpu->s.seg[CS].sel, cpu->s.eip);
     leave_with(cpu, VEC_PF, true, error);
 }
 

@@ -91,7 +91,7 @@ const u8 *HELPER run_next(Cpu *cpu, u64 rsp)
 {
     u32 left = cpu->blocks->context_now, context = blocks_context(cpu);
     if (__atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) || cpu->mode & MODE_STEP || cpu->debug.stop ||
-        log_on(LOG_EXEC))
+        log_on(LOG_EXEC | LOG_CPU))
         return NULL;
     cpu->scratch[SCRATCH_RSP] = context == left ? rsp : cpu->host_rsp - 8;
     const JumpCacheEntry *j = &cpu->blocks->jump_cache[cpu->s.eip & (JUMP_CACHE_SIZE - 1)];
@@ -139,8 +139,16 @@ static Block *find_block(Cpu *cpu, u32 context)
     return b;
 }
 
+static void print_log(void *opaque, const char *line)
+{
+    (void)opaque;
+    log_line("%s", line);
+}
+
 static void enter(Cpu *cpu, const Block *b)
 {
+    if (log_on(LOG_CPU))
+        cpu_info_registers(cpu, print_log, NULL);
     if (log_on(LOG_EXEC)) {
         const u32 *r = cpu->s.gpr;
         log_line("%04x:%08x  %08x %08x %08x %08x  %08x %08x %08x %08x  %08x", cpu->s.seg[CS].sel, cpu->s.eip,

@@ -12,6 +12,7 @@
  * missed. Only 32-bit paging is done so; with PAE all but global pages go.
  */
 #include "../vm/host.h"
+#include "../vm/log.h"
 
 #include "block.h"
 #include "system.h"
@@ -401,6 +402,10 @@ u8 *tlb_walk(Cpu *cpu, unsigned user, u32 linear, int access, u64 *phys)
     if (!x86_walk(cpu, linear, access, user, true, &info, &error))
         x86_page_fault(cpu, linear, error);
     *phys = info.phys;
+    if (log_on(LOG_MMU))
+        log_line("mmu: %08x -> %09llx %s%s%s%s", linear, (unsigned long long)info.phys,
+                 access == ACC_EXEC ? "exec" : access == ACC_WRITE ? "write" : "read", user ? " user" : "",
+                 info.writable ? "" : " read-only", info.page_bytes == PAGE_SIZE ? "" : " large");
     return enter(cpu, user, linear, access, &info);
 }
 

@@ -245,7 +245,7 @@ static void begin(Tr *t, Cpu *cpu, u32 page, u32 context)
     b->page2 = MEM_NO_PAGE;
     b->offset = (u16)((t->cs_base + cpu->s.eip) & PAGE_MASK);
     b->code = t->c.p;
-    b->unlinked = t->mode & MODE_STEP || log_on(LOG_EXEC);
+    b->unlinked = t->mode & MODE_STEP || log_on(LOG_EXEC | LOG_CPU);
 }
 
 /* -d in_asm */

@@ -43,6 +43,7 @@ def boot(host, port, *more):
 def test_boot_sector(t, host):
     port = free_port()
     with boot(host, port, "-S") as guest:
+        guest.monitor("info status", 60)  # it listens: GDB does not wait for long
         text = gdb(
             guest.folder,
             port,

@@ -3,7 +3,7 @@ import os
 import socket
 import time
 
-from lib.guest import SLOWNESS, TOP, Guest
+from lib.guest import SLOWNESS, TOP, Guest, LeftOut
 
 ACTIONS = os.path.join(TOP, "build", "guests", "actions.img")
 
@@ -104,6 +104,33 @@ def test_client(t, host):
                 listener.accept()[0].close()
                 t.check(True, f"connects, time {turn + 1}")
             t.check(guest.quit() == 0, "it ends")
+
+
+def test_pipe(t, host):
+    """Two machines on one pipe: the first makes it; what one sends the other reads from its port."""
+    if not host.windows:
+        raise LeftOut("named pipes are Windows'")
+    spec = f"pipe:qemu-win-test-{os.getpid()}"
+    mux = ["-display", "none", "-monitor", "stdio", "-serial", spec]
+    arguments = ["-m", "16", "-fda", host.path(ACTIONS), "-boot", "a", "-snapshot"]
+    with Guest(host, arguments, mux=mux) as first, Guest(host, ["-m", "16", "-S"], mux=mux) as second:
+        for guest in (first, second):
+            guest.muxed, guest.in_monitor = False, True
+            guest.wait_output(rb"\(qemu\) ", 60, "the monitor's prompt")
+        read = ""
+        end = time.monotonic() + 60 * SLOWNESS
+        while "yes" not in read and time.monotonic() < end:
+            second.monitor("o /b 0x3f8 0x3f")  # '?'
+            time.sleep(0.3)
+            for _ in range(8):
+                read += chr(int(second.monitor("i /b 0x3f8").split("= ")[1], 16))
+        t.check("yes" in read, "one guest's question reaches the other, and its answer comes back", repr(read))
+        t.check("connected" in first.monitor("info chardev"), "both are connected")
+        second.quit()
+        time.sleep(1)
+        state = first.monitor("info chardev")
+        t.check(spec + ", waits for a peer" in state, "one that leaves makes room for the next", state)
+        t.check(first.quit() == 0, "it ends")
 
 
 def test_wrong(t, host):
