@@ -325,6 +325,11 @@ const QmpCommand qmp_commands[] = {
     { "human-monitor-command", "command-line=s cpu-index=i?", human_monitor_command },
     { "eject", "device=s? id=s? force=b?", eject },
     { "blockdev-change-medium", "device=s? id=s? filename=s format=s? force=b? read-only-mode=s?", change_medium },
+    { "snapshot-save", "job-id=s tag=s vmstate=s? devices=l?", qmp_snapshot_save },
+    { "snapshot-load", "job-id=s tag=s vmstate=s? devices=l?", qmp_snapshot_load },
+    { "snapshot-delete", "job-id=s tag=s devices=l?", qmp_snapshot_delete },
+    { "query-jobs", "", qmp_query_jobs },
+    { "job-dismiss", "id=s", qmp_job_dismiss },
     { "device_add", "driver=s id=s? more=*?", no_hot_plug },
     { "device_del", "id=s", no_hot_plug },
     { NULL, NULL, NULL }

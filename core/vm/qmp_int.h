@@ -40,5 +40,7 @@ void qmp_event(Machine *m, const char *name, const char *data);
 
 bool qmp_send_key(QmpCall *c);
 bool qmp_input_send_event(QmpCall *c);
+bool qmp_snapshot_save(QmpCall *c), qmp_snapshot_load(QmpCall *c), qmp_snapshot_delete(QmpCall *c);
+bool qmp_query_jobs(QmpCall *c), qmp_job_dismiss(QmpCall *c);
 
 #endif

@@ -1,10 +1,13 @@
 """QMP: a client as the published protocol describes one, and one that sends junk. Uses tests/guests/actions.S."""
 import json
 import os
+import shutil
 import socket
+import subprocess
+import tempfile
 import time
 
-from lib.guest import SLOWNESS, TOP, Guest
+from lib.guest import SLOWNESS, TOP, Guest, LeftOut
 
 ACTIONS = os.path.join(TOP, "build", "guests", "actions.img")
 
@@ -185,6 +188,50 @@ def test_input(t, host):
         for wrong in ({"type": "abs", "data": {"axis": "x", "value": 5}}, {"type": "x", "data": {}}, 5, {"type": "key"}):
             t.check("error" in client.run("input-send-event", events=[wrong]), f"{wrong} is refused")
         guest.quit()
+
+
+def job(client, command, ident, **arguments):
+    """Runs a job to its end; returns the states it went through."""
+    states = []
+    answer = client.run(command, job_id=ident, **arguments)
+    while "return" in answer and not {"null", "concluded"} & set(states[-1:]) or states[-2:] == ["pending", "concluded"]:
+        data = client.wait_event("JOB_STATUS_CHANGE")["data"]
+        if data["id"] == ident:
+            states.append(data["status"])
+    return states
+
+
+def test_snapshot_jobs(t, host):
+    port = free_port()
+    name = os.path.join(tempfile.mkdtemp(prefix="qemu-win-test-"), "disk.qcow2")
+    folder, program = os.path.split(host.program)
+    tool = os.path.join(folder, program.replace("qemu", "qemu-img", 1))
+    if not os.path.exists(tool):
+        raise LeftOut("qemu-img is not beside the program")
+    made = subprocess.run(
+        host.command[:-1] + [tool, "create", "-f", "qcow2", host.path(name), "64M"],
+        env=host.environment, stdout=subprocess.DEVNULL, timeout=60 * SLOWNESS, check=False,
+    )  # fmt: skip
+    t.check(made.returncode == 0, "a disk is made")
+    arguments = ["-m", "16", "-fda", host.path(ACTIONS), "-boot", "a", "-hda", host.path(name)]
+    with Guest(host, arguments + ["-qmp", f"tcp:127.0.0.1:{port},server=on,wait=off"]) as guest:
+        guest.wait_serial("ready\n", 60)
+        client = negotiated(port)
+        good = ["created", "running", "waiting", "pending", "concluded", "null"]
+        for command in ("snapshot-save", "snapshot-load", "snapshot-delete"):
+            states = job(client, command, "job-" + command, tag="one")
+            t.check(states == good, f"{command} goes its way", states)
+        t.check(client.run("query-jobs") == {"return": []}, "jobs that went well are gone")
+        states = job(client, "snapshot-load", "j4", tag="one")
+        t.check(states[-2:] == ["aborting", "concluded"], "a snapshot that is not there", states)
+        jobs = client.run("query-jobs")["return"]
+        t.check(len(jobs) == 1 and jobs[0]["error"], "query-jobs has its error", jobs)
+        t.check("error" in client.run("snapshot-save", job_id="j4", tag="x"), "a name of a job that is there is refused")
+        t.check(client.run("job-dismiss", id="j4") == {"return": {}}, "it is dismissed")
+        guest.send("?")
+        guest.wait_serial("yes\n", 20)
+        t.check(guest.quit() == 0, "it ends")
+    shutil.rmtree(os.path.dirname(name))
 
 
 def test_junk(t, host):
