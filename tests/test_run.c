@@ -388,12 +388,11 @@ static void forget(X86State *s, CpuExit why)
     if (s->eip < HIGH + 0x3000)
         return;
     s->eflags &= ~(u32)FLAGS_ARITH;
-    for (u32 k = 8; k <= 12; k += 4) {          /* with and without an error code */
+    for (u32 k = 8; k < 16; k++) {              /* with and without an error code; it may cross any page */
         u64 at;
 
-        if (cpu_virt_to_phys(cpu, (u32)(s->seg[SS].base + ((s->gpr[ESP] + k) & mask)), &at) &&
-            at <= RAM_BYTES - 4)
-            store32(ram + at, load32(ram + at) & ~(u32)FLAGS_ARITH);
+        if (cpu_virt_to_phys(cpu, (u32)(s->seg[SS].base + ((s->gpr[ESP] + k) & mask)), &at) && at < RAM_BYTES)
+            ram[at] &= (u8)~((u32)FLAGS_ARITH >> 8 * (k & 3));
     }
 }
 
