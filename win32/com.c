@@ -1,7 +1,7 @@
 /*
- * The character device COMn: a serial port of the host. The guest's line parameters and breaks are passed on. A
- * port that goes away (a USB adapter that is pulled out) is said in one line; from then on the line is open.
- * Not passed on: modem lines, and breaks of the other side.
+ * The character device COMn: a serial port of the host. The guest's line parameters and breaks are passed on.
+ * A port that goes away (a USB adapter that is pulled out) is said in one line; from then on the line is
+ * open. Not passed on: modem lines, and breaks of the other side.
  */
 #include "handle_chr.h"
 
@@ -71,7 +71,8 @@ Chardev *com_chr_open(Machine *m, const char *label, const char *spec, Error *er
     }
     snprintf(path, sizeof path, "\\\\.\\COM%lu", number);
     wchar_t *wide = wide_from_utf8(path);
-    HANDLE h = CreateFileW(wide, GENERIC_READ | GENERIC_WRITE, 0, NULL, OPEN_EXISTING, FILE_FLAG_OVERLAPPED, NULL);
+    HANDLE h =
+        CreateFileW(wide, GENERIC_READ | GENERIC_WRITE, 0, NULL, OPEN_EXISTING, FILE_FLAG_OVERLAPPED, NULL);
     DWORD code = GetLastError();
     free(wide);
     /* a read ends with the first byte that comes, and takes what is there */

@@ -1,8 +1,8 @@
 /*
- * The character device pipe:NAME: the named pipe \\.\pipe\NAME. Where a pipe of this name exists it is connected
- * to; else it is made, and waits for whoever comes. So of two programs that are given the same name the first
- * is the server, whatever their order. Start-up never waits. A peer that leaves makes room for the next; when
- * a server leaves, its client becomes the server.
+ * The character device pipe:NAME: the named pipe \\.\pipe\NAME. Where a pipe of this name exists it is
+ * connected to; else it is made, and waits for whoever comes. So of two programs that are given the same name
+ * the first is the server, whatever their order. Start-up never waits. A peer that leaves makes room for the
+ * next; when a server leaves, its client becomes the server.
  */
 #include "handle_chr.h"
 
@@ -73,9 +73,10 @@ static void on_connect(void *opaque)
 static bool serve(PipeChr *p, DWORD *code)
 {
     enum { BUFFER = 65536 };
-    HANDLE h = CreateNamedPipeW(p->path, PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED | FILE_FLAG_FIRST_PIPE_INSTANCE,
-                                PIPE_TYPE_BYTE | PIPE_READMODE_BYTE | PIPE_WAIT | PIPE_REJECT_REMOTE_CLIENTS, 1,
-                                BUFFER, BUFFER, 0, NULL);
+    HANDLE h =
+        CreateNamedPipeW(p->path, PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED | FILE_FLAG_FIRST_PIPE_INSTANCE,
+                         PIPE_TYPE_BYTE | PIPE_READMODE_BYTE | PIPE_WAIT | PIPE_REJECT_REMOTE_CLIENTS, 1,
+                         BUFFER, BUFFER, 0, NULL);
     *code = GetLastError();
     if (h == INVALID_HANDLE_VALUE)
         return false;

@@ -49,9 +49,9 @@ struct Chardev {
     Chardev *next;                  /* chardev.c's list of all that are open */
 };
 
-/* spec: null | none | stdio | file:NAME | vc | vc:WxH | tcp:HOST:PORT,... | telnet:... | udp:... | pipe:NAME |
- * COMn | chardev:ID | mon:SPEC ; NULL and err when unknown or it can't be opened. mon:SPEC is one slot of a mux
- * on SPEC; opened again, it is a further slot of the same mux. chardev:ID is what -chardev named so.
+/* spec: null | none | stdio | file:NAME | vc | vc:WxH | tcp:HOST:PORT,... | telnet:... | udp:... | pipe:NAME
+ * | COMn | chardev:ID | mon:SPEC ; NULL and err when unknown or it can't be opened. mon:SPEC is one slot of a
+ * mux on SPEC; opened again, it is a further slot of the same mux. chardev:ID is what -chardev named so.
  * Every backend this build has registers itself in one table in chardev.c; the host's (stdio, pipe, COM) come
  * through host_chardev_open(). "none" gives NULL without an error text. */
 Chardev *chardev_open(Machine *m, const char *label, const char *spec, Error *err);

@@ -349,7 +349,8 @@ static bool sock_word(SockChr *s, const char *word, bool *wait, Error *err)
             return error_set(err, "reconnect= is a number of seconds up to %d", RECONNECT_MAX);
         s->reconnect_ns = seconds * NS_PER_SEC;
     } else if (strcmp(word, "server=off") && strncmp(word, "nodelay", 7) && strcmp(word, "delay")) {
-        return error_set(err, "'%.40s' is not understood; there are server, nowait, nodelay, reconnect=", word);
+        return error_set(err,
+                         "'%.40s' is not understood; there are server, nowait, nodelay, reconnect=", word);
     }
     return true;
 }

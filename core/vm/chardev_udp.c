@@ -1,7 +1,7 @@
 /*
- * The character device udp:[HOST]:PORT[@[HOST]:PORT]: what is written in one go leaves as one datagram for the
- * first address; what arrives at the second is input. Datagrams get lost where there is no room, as UDP's do.
- * Without a second address any free port is used. HOST empty: this computer.
+ * The character device udp:[HOST]:PORT[@[HOST]:PORT]: what is written in one go leaves as one datagram for
+ * the first address; what arrives at the second is input. Datagrams get lost where there is no room, as UDP's
+ * do. Without a second address any free port is used. HOST empty: this computer.
  */
 #include "chardev_stream.h"
 

@@ -9,7 +9,8 @@
 #include "monitor.h"
 #include "qmp.h"
 
-static bool open_at(Machine *m, const char *label, const char *spec, const char *option, Chardev **chr, Error *err)
+static bool open_at(Machine *m, const char *label, const char *spec, const char *option, Chardev **chr,
+                    Error *err)
 {
     err->text[0] = 0;
     *chr = chardev_open(m, label, spec, err);

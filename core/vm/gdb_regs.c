@@ -1,6 +1,6 @@
 /*
- * GDB's registers of an i386: general, x87, SSE, and a group of its own for what an operating system sets. The
- * names of the first three groups are those of the features org.gnu.gdb.i386.core and .sse.
+ * GDB's registers of an i386: general, x87, SSE, and a group of its own for what an operating system sets.
+ * The names of the first three groups are those of the features org.gnu.gdb.i386.core and .sse.
  *
  * eip is the linear address of the instruction (CS base added): GDB knows no segments, and only so do its
  * breakpoints, disassembly and steps meet the same place in 16-bit code too. cs_base is in the last group.
@@ -13,14 +13,17 @@
 enum { CORE = 16, ST = 16, FPU = 24, XMM = 32, MXCSR = 40, SYSTEM = 41 };
 
 static const char *const core_names[CORE] = {
-    "eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eip", "eflags", "cs", "ss", "ds", "es", "fs", "gs",
+    "eax", "ecx",    "edx", "ebx", "esp", "ebp", "esi", "edi",
+    "eip", "eflags", "cs",  "ss",  "ds",  "es",  "fs",  "gs",
 };
-static const char *const fpu_names[8] = { "fctrl", "fstat", "ftag", "fiseg", "fioff", "foseg", "fooff", "fop" };
-static const struct { const char *shown, *name; } system_names[GDB_REGS - SYSTEM] = {
-    { "cs_base", "cs.base" }, { "ss_base", "ss.base" }, { "ds_base", "ds.base" }, { "es_base", "es.base" },
-    { "fs_base", "fs.base" }, { "gs_base", "gs.base" }, { "cr0", "cr0" }, { "cr2", "cr2" }, { "cr3", "cr3" },
-    { "cr4", "cr4" }, { "dr0", "dr0" }, { "dr1", "dr1" }, { "dr2", "dr2" }, { "dr3", "dr3" }, { "dr6", "dr6" },
-    { "dr7", "dr7" }, { "tr", "tr" }, { "ldtr", "ldtr" },
+static const char *const fpu_names[8] = {"fctrl", "fstat", "ftag", "fiseg", "fioff", "foseg", "fooff", "fop"};
+static const struct { const char *shown, *name;
+} system_names[GDB_REGS - SYSTEM] = {
+    {"cs_base", "cs.base"}, {"ss_base", "ss.base"}, {"ds_base", "ds.base"}, {"es_base", "es.base"},
+    {"fs_base", "fs.base"}, {"gs_base", "gs.base"}, {"cr0", "cr0"},         {"cr2", "cr2"},
+    {"cr3", "cr3"},         {"cr4", "cr4"},         {"dr0", "dr0"},         {"dr1", "dr1"},
+    {"dr2", "dr2"},         {"dr3", "dr3"},         {"dr6", "dr6"},         {"dr7", "dr7"},
+    {"tr", "tr"},           {"ldtr", "ldtr"},
 };
 
 const char *gdb_target_xml(unsigned bits)
@@ -29,11 +32,13 @@ const char *gdb_target_xml(unsigned bits)
     size_t n = 0;
 #define PUT(...) n += (size_t)snprintf(xml + n, sizeof xml - n, __VA_ARGS__)
     PUT("<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"gdb-target.dtd\"><target>"
-        "<architecture>%s</architecture><feature name=\"org.gnu.gdb.i386.core\"><flags id=\"eflags\" size=\"4\">",
+        "<architecture>%s</architecture><feature name=\"org.gnu.gdb.i386.core\"><flags id=\"eflags\" "
+        "size=\"4\">",
         bits == 16 ? "i8086" : "i386");
-    static const struct { const char *name; int bit; } flags[] = {
-        { "CF", 0 }, { "PF", 2 }, { "AF", 4 }, { "ZF", 6 }, { "SF", 7 }, { "TF", 8 }, { "IF", 9 }, { "DF", 10 },
-        { "OF", 11 }, { "NT", 14 }, { "RF", 16 }, { "VM", 17 }, { "AC", 18 }, { "ID", 21 },
+    static const struct { const char *name; int bit;
+    } flags[] = {
+        {"CF", 0},  {"PF", 2},  {"AF", 4},  {"ZF", 6},  {"SF", 7},  {"TF", 8},  {"IF", 9},
+        {"DF", 10}, {"OF", 11}, {"NT", 14}, {"RF", 16}, {"VM", 17}, {"AC", 18}, {"ID", 21},
     };
     for (unsigned i = 0; i < ARRAY_LEN(flags); i++)
         PUT("<field name=\"%s\" start=\"%d\" end=\"%d\"/>", flags[i].name, flags[i].bit, flags[i].bit);
@@ -45,8 +50,10 @@ const char *gdb_target_xml(unsigned bits)
         PUT("<reg name=\"st%u\" bitsize=\"80\" type=\"i387_ext\"/>", i);
     for (unsigned i = 0; i < 8; i++)
         PUT("<reg name=\"%s\" bitsize=\"32\" type=\"int\" group=\"float\"/>", fpu_names[i]);
-    PUT("</feature><feature name=\"org.gnu.gdb.i386.sse\"><vector id=\"v4f\" type=\"ieee_single\" count=\"4\"/>"
-        "<vector id=\"v2d\" type=\"ieee_double\" count=\"2\"/><vector id=\"v16b\" type=\"int8\" count=\"16\"/>"
+    PUT("</feature><feature name=\"org.gnu.gdb.i386.sse\"><vector id=\"v4f\" type=\"ieee_single\" "
+        "count=\"4\"/>"
+        "<vector id=\"v2d\" type=\"ieee_double\" count=\"2\"/><vector id=\"v16b\" type=\"int8\" "
+        "count=\"16\"/>"
         "<vector id=\"v4i\" type=\"int32\" count=\"4\"/><vector id=\"v2q\" type=\"int64\" count=\"2\"/>"
         "<union id=\"vec\"><field name=\"v4_float\" type=\"v4f\"/><field name=\"v2_double\" type=\"v2d\"/>"
         "<field name=\"v16_int8\" type=\"v16b\"/><field name=\"v4_int32\" type=\"v4i\"/>"

@@ -8,8 +8,8 @@
 
 enum { GDB_REGS = 59, GDB_REG_MAX = 16 };
 
-/* Valid until the next call. GDB takes 16-bit code for what it is only if the description says so when it connects:
- * bits is 16 or 32. */
+/* Valid until the next call. GDB takes 16-bit code for what it is only if the description says so when it
+ * connects: bits is 16 or 32. */
 const char *gdb_target_xml(unsigned bits);
 unsigned gdb_reg_size(unsigned reg);                            /* bytes; 0: there is none */
 void gdb_reg_read(Cpu *cpu, unsigned reg, u8 *value);           /* little-endian */

@@ -1,8 +1,8 @@
 /*
- * The debugger's server; see gdbstub.h. Stops and steps are the CPU's (cpu.h); memory is read and written where
- * the guest's page tables say, or at physical addresses (Qqemu.PhyMemMode), ROM excepted. A packet is at most
- * 4 KiB; what is longer or damaged is refused with '-', what is unknown is answered with an empty packet, as the
- * protocol wants. When the debugger leaves, its stops go and the guest goes on.
+ * The debugger's server; see gdbstub.h. Stops and steps are the CPU's (cpu.h); memory is read and written
+ * where the guest's page tables say, or at physical addresses (Qqemu.PhyMemMode), ROM excepted. A packet is
+ * at most 4 KiB; what is longer or damaged is refused with '-', what is unknown is answered with an empty
+ * packet, as the protocol wants. When the debugger leaves, its stops go and the guest goes on.
  */
 #include "gdbstub.h"
 
@@ -255,10 +255,11 @@ static void note_hw(Gdb *g, u64 addr, bool set)
 /* Z or z type,addr,kind */
 static void set_stop(Gdb *g, const char *p, bool set)
 {
-    static const CpuStop kinds[] = { CPU_STOP_EXEC, CPU_STOP_EXEC, CPU_STOP_WRITE, CPU_STOP_READ, CPU_STOP_ACCESS };
+    static const CpuStop kinds[] = {CPU_STOP_EXEC, CPU_STOP_EXEC, CPU_STOP_WRITE, CPU_STOP_READ,
+                                    CPU_STOP_ACCESS};
     u64 type, addr, bytes;
-    if (!number(&p, &type) || *p++ != ',' || !two_numbers(&p, &addr, &bytes) || (*p && *p != ';') || type > 4 ||
-            bytes > PAGE_SIZE || addr > 0xffffffff) {
+    if (!number(&p, &type) || *p++ != ',' || !two_numbers(&p, &addr, &bytes) || (*p && *p != ';') ||
+        type > 4 || bytes > PAGE_SIZE || addr > 0xffffffff) {
         reply(g, type > 4 ? "" : "E01");
         return;
     }

@@ -28,7 +28,11 @@ static void blanks(Reader *r)
 static size_t utf8_len(const u8 *p, size_t left)
 {
     u32 c = p[0], min = 0;
-    size_t n = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : c >= 0xe0 && c < 0xf0 ? 3 : c >= 0xf0 && c < 0xf5 ? 4 : 0;
+    size_t n = c < 0x80                ? 1
+               : c >= 0xc2 && c < 0xe0 ? 2
+               : c >= 0xe0 && c < 0xf0 ? 3
+               : c >= 0xf0 && c < 0xf5 ? 4
+                                       : 0;
     if (!n || n > left)
         return 0;
     c = n == 1 ? c : c & (0x7fu >> n);

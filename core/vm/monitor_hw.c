@@ -1,6 +1,6 @@
 /*
- * Monitor commands that reach into the machine: I/O ports, check sums, memory to files, the boot order, NMI; and
- * the commands of old builds whose devices this machine does not have, which say so in a line.
+ * Monitor commands that reach into the machine: I/O ports, check sums, memory to files, the boot order, NMI;
+ * and the commands of old builds whose devices this machine does not have, which say so in a line.
  */
 #include "monitor_int.h"
 
@@ -177,7 +177,8 @@ void monitor_mouse_set(Monitor *mon, const Args *a)
 void monitor_no_hot_plug(Monitor *mon, const Args *a)
 {
     (void)a;
-    monitor_puts(mon, "nothing can be plugged in or out while this machine runs; media are changed by 'change'\n");
+    monitor_puts(mon,
+                 "nothing can be plugged in or out while this machine runs; media are changed by 'change'\n");
 }
 
 void info_no_kqemu(Monitor *mon)

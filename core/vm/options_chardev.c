@@ -1,6 +1,6 @@
 /*
- * -chardev, -mon, -qmp, -gdb: character devices in today's notation. Each -chardev becomes the spec of chardev.h
- * that says the same; who uses it writes chardev:ID.
+ * -chardev, -mon, -qmp, -gdb: character devices in today's notation. Each -chardev becomes the spec of
+ * chardev.h that says the same; who uses it writes chardev:ID.
  */
 #include "config.h"
 #include "options.h"
@@ -152,7 +152,8 @@ bool apply_gdb(Parse *p, const Option *o, const char *arg)
 {
     char spec[WORD];
     bool socket = !strncmp(arg, "tcp:", 4) && !strstr(arg, ",server");
-    snprintf(spec, sizeof spec, "%s%s", o->arg ? arg : "tcp::1234", !o->arg || socket ? ",server,nowait" : "");
+    snprintf(spec, sizeof spec, "%s%s", o->arg ? arg : "tcp::1234",
+             !o->arg || socket ? ",server,nowait" : "");
     text_set(&p->cfg->gdb, spec);
     return true;
 }

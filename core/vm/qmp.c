@@ -1,6 +1,6 @@
 /*
- * QMP on a character device: a greeting for each peer, one JSON object a command, an answer or an error for each,
- * events in between. See qmp.h.
+ * QMP on a character device: a greeting for each peer, one JSON object a command, an answer or an error for
+ * each, events in between. See qmp.h.
  *
  * A peer that sends no JSON gets an error and goes on behind the line; one that sends an object of more than
  * 64 KiB, or that leaves more than 1 MiB of answers unread, is told so and sent away.
@@ -184,7 +184,8 @@ static void io_error_event(Machine *m, const char *drive, const BlkReq *req)
     json_string(&o, "operation", req->op == BLK_READ ? "read" : "write");
     json_string(&o, "action", "report");
     json_bool(&o, "nospace", req->result == BLK_ERR_NOSPACE);
-    json_string(&o, "reason", req->result == BLK_ERR_NOSPACE ? "no space left on the host" : "input/output error");
+    json_string(&o, "reason",
+                req->result == BLK_ERR_NOSPACE ? "no space left on the host" : "input/output error");
     json_close(&o, '}');
     qmp_event(m, "BLOCK_IO_ERROR", o.text);
     json_free_out(&o);
@@ -219,7 +220,8 @@ static void run(Qmp *q, const QmpCommand *cmd, const Json *args, const Json *id)
         send_error(q, c.error_class, err.text, id);
     } else {
         json_open(&o, NULL, '{');
-        json_copy(&o, "return", &(Json){ .text = value.text ? value.text : "{}", .len = value.text ? value.len : 2 });
+        json_copy(&o, "return",
+                  &(Json){.text = value.text ? value.text : "{}", .len = value.text ? value.len : 2});
         if (id)
             json_copy(&o, "id", id);
         json_close(&o, '}');
@@ -230,7 +232,8 @@ static void run(Qmp *q, const QmpCommand *cmd, const Json *args, const Json *id)
 
 static void execute(Qmp *q, const Json *j)
 {
-    const Json *name = json_member(j, "execute"), *args = json_member(j, "arguments"), *id = json_member(j, "id");
+    const Json *name = json_member(j, "execute"), *args = json_member(j, "arguments"),
+               *id = json_member(j, "id");
     char text[200];
     for (const Json *e = j->kind == JSON_OBJECT ? j->first : NULL; e; e = e->next) {
         if (e != name && e != args && e != id) {
@@ -250,8 +253,10 @@ static void execute(Qmp *q, const Json *j)
     }
     bool negotiates = !strcmp(name->string, "qmp_capabilities");
     if (q->negotiated == negotiates) {
-        send_error(q, "CommandNotFound", negotiates ? "Capabilities negotiation is already complete, command ignored" :
-                   "Expecting capabilities negotiation with 'qmp_capabilities'", id);
+        send_error(q, "CommandNotFound",
+                   negotiates ? "Capabilities negotiation is already complete, command ignored"
+                              : "Expecting capabilities negotiation with 'qmp_capabilities'",
+                   id);
         return;
     }
     for (const QmpCommand *c = qmp_commands; c->name; c++) {

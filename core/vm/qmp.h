@@ -1,6 +1,6 @@
 /*
- * QMP: the monitor for programs, JSON over a character device. Main thread, machine lock held. Specification: QEMU
- * Machine Protocol, version of QEMU 8 ("qmp-spec"): greeting, capabilities, commands with id, events.
+ * QMP: the monitor for programs, JSON over a character device. Main thread, machine lock held. Specification:
+ * QEMU Machine Protocol, version of QEMU 8 ("qmp-spec"): greeting, capabilities, commands with id, events.
  */
 #ifndef VM_QMP_H
 #define VM_QMP_H

@@ -47,7 +47,10 @@ bool qmp_check_args(const QmpCommand *cmd, const Json *args, Error *err)
             return error_set(err, "Parameter '%s' is missing", name);
         if (j && !fits(type, j))
             return error_set(err, "Invalid parameter type for '%s', expected: %s", name,
-                             type == 's' ? "string" : type == 'i' ? "integer" : type == 'b' ? "boolean" : "array");
+                             type == 's'   ? "string"
+                             : type == 'i' ? "integer"
+                             : type == 'b' ? "boolean"
+                                           : "array");
     }
     for (const Json *j = args ? args->first : NULL; j; j = j->next) {
         bool known = false;
@@ -288,7 +291,8 @@ static bool change_medium(QmpCall *c)
     Blk *b = drive(c);
     const char *mode = qmp_text(c, "read-only-mode");
     if (mode && strcmp(mode, "retain"))
-        return error_set(c->err, "read-only-mode is retain: whether a medium may be written is the drive's matter");
+        return error_set(c->err,
+                         "read-only-mode is retain: whether a medium may be written is the drive's matter");
     return b && unlocked(c, b) && blk_change(b, qmp_text(c, "filename"), qmp_text(c, "format"), c->err);
 }
 
@@ -298,42 +302,43 @@ static bool no_hot_plug(QmpCall *c)
 {
     const char *id = qmp_text(c, "id"), *driver = qmp_text(c, "driver");
     if (driver)
-        return error_set(c->err, "'%.60s' can't be plugged in while the machine runs: no bus of this board can that",
+        return error_set(c->err,
+                         "'%.60s' can't be plugged in while the machine runs: no bus of this board can that",
                          driver);
     c->error_class = "DeviceNotFound";
     return error_set(c->err, "Device '%.60s' not found", id ? id : "");
 }
 
 const QmpCommand qmp_commands[] = {
-    { "qmp_capabilities", "enable=l?", qmp_capabilities },
-    { "query-version", "", query_version },
-    { "query-commands", "", query_commands },
-    { "query-status", "", query_status },
-    { "query-name", "", query_name },
-    { "query-cpus-fast", "", query_cpus },
-    { "query-kvm", "", query_kvm },
-    { "query-block", "", query_block },
-    { "query-chardev", "", query_chardev },
-    { "stop", "", cmd_stop },
-    { "cont", "", cmd_cont },
-    { "quit", "", cmd_quit },
-    { "system_reset", "", cmd_reset },
-    { "system_powerdown", "", cmd_powerdown },
-    { "screendump", "filename=s device=s? head=i? format=s?", screendump },
-    { "send-key", "keys=l hold-time=i?", qmp_send_key },
-    { "input-send-event", "device=s? head=i? events=l", qmp_input_send_event },
-    { "human-monitor-command", "command-line=s cpu-index=i?", human_monitor_command },
-    { "eject", "device=s? id=s? force=b?", eject },
-    { "blockdev-change-medium", "device=s? id=s? filename=s format=s? force=b? read-only-mode=s?", change_medium },
-    { "snapshot-save", "job-id=s tag=s vmstate=s? devices=l?", qmp_snapshot_save },
-    { "snapshot-load", "job-id=s tag=s vmstate=s? devices=l?", qmp_snapshot_load },
-    { "snapshot-delete", "job-id=s tag=s devices=l?", qmp_snapshot_delete },
-    { "query-jobs", "", qmp_query_jobs },
-    { "job-dismiss", "id=s", qmp_job_dismiss },
-    { "device_add", "driver=s id=s? more=*?", no_hot_plug },
-    { "device_del", "id=s", no_hot_plug },
-    { NULL, NULL, NULL }
-};
+    {"qmp_capabilities", "enable=l?", qmp_capabilities},
+    {"query-version", "", query_version},
+    {"query-commands", "", query_commands},
+    {"query-status", "", query_status},
+    {"query-name", "", query_name},
+    {"query-cpus-fast", "", query_cpus},
+    {"query-kvm", "", query_kvm},
+    {"query-block", "", query_block},
+    {"query-chardev", "", query_chardev},
+    {"stop", "", cmd_stop},
+    {"cont", "", cmd_cont},
+    {"quit", "", cmd_quit},
+    {"system_reset", "", cmd_reset},
+    {"system_powerdown", "", cmd_powerdown},
+    {"screendump", "filename=s device=s? head=i? format=s?", screendump},
+    {"send-key", "keys=l hold-time=i?", qmp_send_key},
+    {"input-send-event", "device=s? head=i? events=l", qmp_input_send_event},
+    {"human-monitor-command", "command-line=s cpu-index=i?", human_monitor_command},
+    {"eject", "device=s? id=s? force=b?", eject},
+    {"blockdev-change-medium", "device=s? id=s? filename=s format=s? force=b? read-only-mode=s?",
+     change_medium},
+    {"snapshot-save", "job-id=s tag=s vmstate=s? devices=l?", qmp_snapshot_save},
+    {"snapshot-load", "job-id=s tag=s vmstate=s? devices=l?", qmp_snapshot_load},
+    {"snapshot-delete", "job-id=s tag=s devices=l?", qmp_snapshot_delete},
+    {"query-jobs", "", qmp_query_jobs},
+    {"job-dismiss", "id=s", qmp_job_dismiss},
+    {"device_add", "driver=s id=s? more=*?", no_hot_plug},
+    {"device_del", "id=s", no_hot_plug},
+    {NULL, NULL, NULL}};
 
 static void one_chardev(void *opaque, const char *line)
 {

@@ -6,8 +6,8 @@
 
 #include "ui.h"
 
-/* A KeyValue: {"type": "qcode", "data": "ctrl"} or {"type": "number", "data": 29}; a number is a set 1 scancode
- * with bit 7 for the extended keys. */
+/* A KeyValue: {"type": "qcode", "data": "ctrl"} or {"type": "number", "data": 29}; a number is a set 1
+ * scancode with bit 7 for the extended keys. */
 static bool key_of(const Json *key, u16 *scancode, Error *err)
 {
     const Json *type = json_member(key, "type"), *data = json_member(key, "data");
@@ -46,7 +46,8 @@ bool qmp_send_key(QmpCall *c)
             return false;
         const char *name = name_of(scancode);
         if (!name || len + strlen(name) + 2 > sizeof combination)
-            return error_set(c->err, name ? "too many keys" : "scancode 0x%x is no key of this keyboard", scancode);
+            return error_set(c->err, name ? "too many keys" : "scancode 0x%x is no key of this keyboard",
+                             scancode);
         len += (size_t)snprintf(combination + len, sizeof combination - len, "%s%s", len ? "-" : "", name);
     }
     if (!len || hold < 1 || hold > 60000)
@@ -58,8 +59,9 @@ typedef struct { int dx, dy, dz; unsigned set, clear; bool mouse; } Motion;
 
 static bool button(const Json *data, Motion *m, Error *err)
 {
-    static const struct { const char *name; unsigned bit; int wheel; } buttons[] = {
-        { "left", 1, 0 }, { "right", 2, 0 }, { "middle", 4, 0 }, { "wheel-up", 0, -1 }, { "wheel-down", 0, 1 },
+    static const struct { const char *name; unsigned bit; int wheel;
+    } buttons[] = {
+        {"left", 1, 0}, {"right", 2, 0}, {"middle", 4, 0}, {"wheel-up", 0, -1}, {"wheel-down", 0, 1},
     };
     const Json *name = json_member(data, "button"), *down = json_member(data, "down");
     for (size_t i = 0; name && name->kind == JSON_STRING && down && i < ARRAY_LEN(buttons); i++) {

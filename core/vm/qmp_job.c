@@ -1,7 +1,7 @@
 /*
- * QMP: snapshots as jobs. snapshot-save, -load and -delete answer at once; JOB_STATUS_CHANGE tells how the job goes
- * on, query-jobs lists what has not been dismissed, and a job that went well dismisses itself. The disks are
- * those of savevm: `vmstate` and `devices` may name them, but choose nothing.
+ * QMP: snapshots as jobs. snapshot-save, -load and -delete answer at once; JOB_STATUS_CHANGE tells how the
+ * job goes on, query-jobs lists what has not been dismissed, and a job that went well dismisses itself. The
+ * disks are those of savevm: `vmstate` and `devices` may name them, but choose nothing.
  */
 #include "qmp_int.h"
 

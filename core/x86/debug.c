@@ -2,8 +2,8 @@
  * A debugger's stops, and the story of a triple fault for -d cpu_reset.
  *
  * Execution stops: a block that begins at one calls C first, and no block runs across one; setting them drops
- * all blocks, so that code without stops pays nothing. Data stops: while there are any, every instruction is a
- * block of its own and every access goes through C. The guest's debug registers stay the guest's.
+ * all blocks, so that code without stops pays nothing. Data stops: while there are any, every instruction is
+ * a block of its own and every access goes through C. The guest's debug registers stay the guest's.
  */
 #include "helpers.h"
 #include "system.h"
@@ -196,12 +196,16 @@ void cpu_info_gdt(Cpu *cpu, PrintFn *print, void *opaque)
             continue;
         unsigned type = desc_type(&d);
         static const char *const system[16] = {
-            "reserved", "TSS16", "LDT", "TSS16 busy", "call gate 16", "task gate", "int gate 16", "trap gate 16",
-            "reserved", "TSS32", "reserved", "TSS32 busy", "call gate 32", "reserved", "int gate 32", "trap gate 32",
+            "reserved",     "TSS16",        "LDT",         "TSS16 busy",   "call gate 16", "task gate",
+            "int gate 16",  "trap gate 16", "reserved",    "TSS32",        "reserved",     "TSS32 busy",
+            "call gate 32", "reserved",     "int gate 32", "trap gate 32",
         };
         const char *kind = !desc_s(&d) ? system[type] : type & SEG_CODE ? "code" : "data";
-        snprintf(line, sizeof line, "%04x: base %08x limit %08x dpl %u %s%s%s%s", at, desc_base(&d), desc_limit(&d),
-                 desc_dpl(&d), kind, !desc_s(&d) ? "" : type & SEG_RW ? type & SEG_CODE ? " readable" : " writable" : "",
+        snprintf(line, sizeof line, "%04x: base %08x limit %08x dpl %u %s%s%s%s", at, desc_base(&d),
+                 desc_limit(&d), desc_dpl(&d), kind,
+                 !desc_s(&d)     ? ""
+                 : type & SEG_RW ? type & SEG_CODE ? " readable" : " writable"
+                                 : "",
                  desc_s(&d) ? d.hi >> 22 & 1 ? " 32" : " 16" : "", desc_p(&d) ? "" : " not present");
         print(opaque, line);
     }
@@ -214,7 +218,8 @@ void cpu_info_idt(Cpu *cpu, PrintFn *print, void *opaque)
     u32 size = real ? 4 : 8;
     char line[160];
 
-    snprintf(line, sizeof line, "IDT at %08x, limit %04x%s", s->idt_base, s->idt_limit, real ? ", real mode" : "");
+    snprintf(line, sizeof line, "IDT at %08x, limit %04x%s", s->idt_base, s->idt_limit,
+             real ? ", real mode" : "");
     print(opaque, line);
     for (u32 v = 0; v < 256 && (v + 1) * size - 1 <= s->idt_limit; v++) {
         u8 raw[8] = { 0 };
@@ -286,8 +291,8 @@ static void show_block(Cpu *cpu, u32 linear, u32 what)
 void debug_reset_story(Cpu *cpu)
 {
     static const char *const names[] = {
-        "#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "9", "#TS", "#NP", "#SS", "#GP", "#PF", "15",
-        "#MF", "#AC", "#MC", "#XM",
+        "#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "9",
+        "#TS", "#NP", "#SS", "#GP", "#PF", "15",  "#MF", "#AC", "#MC", "#XM",
     };
 
     log_line("triple fault: the faults that led to it, oldest first");
@@ -301,8 +306,8 @@ void debug_reset_story(Cpu *cpu)
             snprintf(during, sizeof during, ", while %s was delivered",
                      story[k].during < (int)ARRAY_LEN(names) ? names[story[k].during] : "an interrupt");
         log_line("  %s%s at %04x:%08x (linear %08x) cr2 %08x%s",
-                 story[k].vector < ARRAY_LEN(names) ? names[story[k].vector] : "?", error, story[k].cs, story[k].eip,
-                 story[k].linear, story[k].cr2, during);
+                 story[k].vector < ARRAY_LEN(names) ? names[story[k].vector] : "?", error, story[k].cs,
+                 story[k].eip, story[k].linear, story[k].cr2, during);
     }
     log_line("registers");
     cpu_info_registers(cpu, print_log, NULL);
