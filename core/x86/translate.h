@@ -32,11 +32,13 @@ typedef struct {
 } Access;
 
 /* Accesses off one symbol that share a check: see translate_group.c. */
-enum { GROUP_MAX = 8 };
+enum { GROUP_MAX = 8, NO_SYMBOL = 0xffff };
 typedef struct {
     u16 id;                 /* of the symbol */
+    u16 base_id, index_id;  /* what it is the sum of; NO_SYMBOL: no index */
+    u8 scale;
     u8 place;               /* of the host address of `low`: 0 r13, else Cpu.group[place - 1] */
-    u8 reg;                 /* holds the symbol's value plus reg_offset at the check; 8: none, it is 0 */
+    u8 reg, index;          /* hold the symbol's value plus reg_offset at the check; 8: none, it is 0 */
     s32 reg_offset, low, high;
     unsigned first, last, check, epoch;     /* instructions */
     unsigned count;         /* of accesses; 0: the group was given up */

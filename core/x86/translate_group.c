@@ -3,7 +3,8 @@
  *
  * A pass over the block follows which registers hold a known distance from a value that another register held
  * before ("symbols": ESP through pushes, pops and ADD ESP, EBP behind MOV EBP,ESP, a pointer with constant
- * increments; absolute addresses have a symbol of their own). Accesses off one symbol that lie within a page
+ * increments; absolute addresses have a symbol of their own, and so has each sum of a base and a scaled index).
+ * Accesses off one symbol that lie within a page
  * form a group. Its check stands at the last place in front of the first access where the guest's flags are
  * dead, and leaves the host address of the symbol in r13 or, for all but one of the groups that overlap, in
  * memory. The accesses themselves are then bare.
@@ -16,7 +17,7 @@
  */
 #include "translate.h"
 
-enum { SPAN_MAX = 2048, FAR = 1 << 20, SYM_ABSOLUTE = 8, MIN_IN_MEMORY = 3 };
+enum { SPAN_MAX = 2048, FAR = 1 << 20, SYM_ABSOLUTE = 8, MIN_IN_MEMORY = 3, SUMS_MAX = 16 };
 
 typedef struct { u16 id; s32 offset; } Sym;
 
@@ -24,6 +25,8 @@ typedef struct {
     Tr *t;
     Sym reg[9];                         /* one more for "no register": absolute addresses */
     Sym at[BLOCK_MAX_INSNS][9];         /* before each instruction */
+    struct { u16 base, index, id; u8 scale; } sum[SUMS_MAX];
+    unsigned sum_count;
     u16 next_id;
     unsigned epoch;                     /* first instruction behind the last helper */
     Group open[GROUP_MAX];
@@ -267,6 +270,35 @@ static void close_all(Pass *p)
     p->open_count = 0;
 }
 
+/* The symbol of base + index * 2^scale; id NO_SYMBOL: too many of them. */
+static Sym sum_of(Pass *p, Sym base, Sym index, unsigned scale)
+{
+    s32 offset = (s32)((u32)base.offset + ((u32)index.offset << scale));
+    for (unsigned i = 0; i < p->sum_count; i++)
+        if (p->sum[i].base == base.id && p->sum[i].index == index.id && p->sum[i].scale == scale)
+            return (Sym){ p->sum[i].id, offset };
+    if (p->sum_count == SUMS_MAX)
+        return (Sym){ NO_SYMBOL, 0 };
+    p->sum[p->sum_count].base = base.id;
+    p->sum[p->sum_count].index = index.id;
+    p->sum[p->sum_count].scale = (u8)scale;
+    p->sum[p->sum_count].id = p->next_id;
+    p->sum_count++;
+    return (Sym){ p->next_id++, offset };
+}
+
+static void set_parts(const Pass *p, Group *g)
+{
+    g->base_id = g->id;
+    g->index_id = NO_SYMBOL;
+    for (unsigned i = 0; i < p->sum_count; i++)
+        if (p->sum[i].id == g->id) {
+            g->base_id = p->sum[i].base;
+            g->index_id = p->sum[i].index;
+            g->scale = p->sum[i].scale;
+        }
+}
+
 static Group *group_for(Pass *p, unsigned insn, u16 id, s32 low, s32 high)
 {
     for (unsigned i = 0; i < p->open_count; i++) {
@@ -285,13 +317,10 @@ static Group *group_for(Pass *p, unsigned insn, u16 id, s32 low, s32 high)
     return &p->open[p->open_count++];
 }
 
-static void access(Pass *p, unsigned insn, bool stack, unsigned reg, s32 disp, unsigned size, unsigned kind)
+static void access(Pass *p, unsigned insn, bool stack, Sym s, s32 disp, unsigned size, unsigned kind)
 {
-    Sym s = p->reg[reg];
-    if (s.offset >= FAR || s.offset <= -FAR || (reg != SYM_ABSOLUTE && (disp >= FAR || disp <= -FAR)))
-        return;
     s32 low = (s32)((u32)s.offset + (u32)disp);
-    if (low > 0x7fffffff - (s32)SPAN_MAX || low < -0x7fffffff + (s32)SPAN_MAX)
+    if (s.id == NO_SYMBOL || low > 0x7fffffff - (s32)SPAN_MAX || low < -0x7fffffff + (s32)SPAN_MAX)
         return;
     Group *g = group_for(p, insn, s.id, low, low + (s32)size);
     if (!g)
@@ -308,20 +337,23 @@ static void operand(Pass *p, unsigned i, const Insn *n)
     Action a = n->row->action;
     if (a == A_MOFFS) {
         if (n->addr32 && mode_seg_class(p->t->mode, n->seg) == SEG_FLAT && (size == 1 || size == 2 || size == 4))
-            access(p, i, false, SYM_ABSOLUTE, (s32)n->disp, size, kind);
+            access(p, i, false, p->reg[SYM_ABSOLUTE], (s32)n->disp, size, kind);
         return;
     }
     if (a != A_COPY && a != A_PUSH && a != A_CALLI && a != A_JMPI)
         return;
     if (a != A_COPY)
         kind = 1;
-    if (!insn_is_mem(n) || !n->addr32 || n->index != NO_REG || n->seg == CS ||
+    if (!insn_is_mem(n) || !n->addr32 || n->seg == CS ||
         mode_seg_class(p->t->mode, n->seg) != SEG_FLAT)
         return;
     if ((size != 1 && size != 2 && size != 4 && size != 8 && size != 10 && size != 16) ||
         (size == 16 && !(n->row->props & P_UNAL)))
         return;
-    access(p, i, false, n->base == NO_REG ? SYM_ABSOLUTE : n->base, (s32)n->disp, size, kind);
+    Sym s = p->reg[n->base == NO_REG ? SYM_ABSOLUTE : n->base];
+    if (n->index != NO_REG)
+        s = sum_of(p, s, p->reg[n->index], n->scale);
+    access(p, i, false, s, (s32)n->disp, size, kind);
 }
 
 static void stack(Pass *p, unsigned i, const Insn *n)
@@ -329,32 +361,46 @@ static void stack(Pass *p, unsigned i, const Insn *n)
     if (!(p->t->mode & MODE_SS32) || mode_seg_class(p->t->mode, SS) != SEG_FLAT)
         return;
     switch ((Action)n->row->action) {
-    case A_PUSH: case A_CALL: case A_CALLI: access(p, i, true, ESP, -n->opsize, n->opsize, 2); break;
+    case A_PUSH: case A_CALL: case A_CALLI: access(p, i, true, p->reg[ESP], -n->opsize, n->opsize, 2); break;
     case A_POP:
         if (insn_is_mem(n))
             break;
         /* fallthrough */
-    case A_RET: access(p, i, true, ESP, 0, n->opsize, 1); break;
-    case A_LEAVE: access(p, i, true, EBP, 0, n->opsize, 1); break;
+    case A_RET: access(p, i, true, p->reg[ESP], 0, n->opsize, 1); break;
+    case A_LEAVE: access(p, i, true, p->reg[EBP], 0, n->opsize, 1); break;
     default: break;
     }
 }
 
 /* ---- where the checks stand, and where their results are kept ---- */
 
+/* The register that holds the symbol, or its distance from it, before the instruction; 9: none. */
+static unsigned holder(const Pass *p, unsigned insn, u16 id)
+{
+    unsigned r = 0;
+    while (r <= SYM_ABSOLUTE && p->at[insn][r].id != id)
+        r++;
+    return r;
+}
+
 static bool symbol_known(const Pass *p, unsigned insn, Group *g)
 {
-    for (unsigned r = 0; r <= SYM_ABSOLUTE; r++)
-        if (p->at[insn][r].id == g->id) {
-            g->reg = (u8)r;
-            g->reg_offset = p->at[insn][r].offset;
-            return true;
-        }
-    return false;
+    unsigned base = holder(p, insn, g->base_id), index = SYM_ABSOLUTE;
+    if (g->index_id != NO_SYMBOL)
+        index = holder(p, insn, g->index_id);
+    if (base > SYM_ABSOLUTE || index > SYM_ABSOLUTE)
+        return false;
+    g->reg = (u8)base;
+    g->index = (u8)index;
+    g->reg_offset = p->at[insn][base].offset;
+    if (index != SYM_ABSOLUTE)
+        g->reg_offset = (s32)((u32)g->reg_offset + ((u32)p->at[insn][index].offset << g->scale));
+    return true;
 }
 
 static void place(const Pass *p, Group *g)
 {
+    set_parts(p, g);
     for (unsigned i = g->first + 1; i-- > g->epoch; )
         if (!p->t->before[i] && symbol_known(p, i, g)) {
             g->check = i;
@@ -443,10 +489,12 @@ static void emit_check(Tr *t, Group *g)
     Code *c = &t->c;
     bool live = g->flags_live && !t->parked;
     unsigned scratch = g->place ? R11 : R13;
-    if (g->reg == SYM_ABSOLUTE)
+    if (g->reg == SYM_ABSOLUTE && g->index == SYM_ABSOLUTE)
         emit_mov_imm32(c, R8, (u32)g->low);
     else
-        emit_lea32(c, R8, mem_base(host_reg(g->reg), g->low - g->reg_offset));
+        emit_lea32(c, R8, (Mem){ g->reg == SYM_ABSOLUTE ? (u8)NO_REG : (u8)host_reg(g->reg),
+                                 g->index == SYM_ABSOLUTE ? (u8)NO_REG : (u8)host_reg(g->index), g->scale,
+                                 (s32)((u32)g->low - (u32)g->reg_offset) });
     if (live)
         park_flags(c);
     emit_lea32(c, scratch, mem_base(R8, g->high - g->low - 1));
