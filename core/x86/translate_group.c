@@ -3,10 +3,10 @@
  *
  * A pass over the block follows which registers hold a known distance from a value that another register held
  * before ("symbols": ESP through pushes, pops and ADD ESP, EBP behind MOV EBP,ESP, a pointer with constant
- * increments; absolute addresses have a symbol of their own, and so has each sum of a base and a scaled index).
- * Accesses off one symbol that lie within a page
- * form a group. Its check stands at the last place in front of the first access where the guest's flags are
- * dead, and leaves the host address of the symbol in r13 or, for all but one of the groups that overlap, in
+ * increments; absolute addresses have a symbol of their own, and so has each sum of a base and a scaled
+ * index). Accesses off one symbol that lie within a page form a group. Its check stands at the last place in
+ * front of the first access where the guest's flags are dead, and leaves the host address of the symbol in r13
+ * or, for all but one of the groups that overlap, in
  * memory. The accesses themselves are then bare.
  *
  * A check that fails (page not present, not yet written to, MMIO, translated code, a range across two pages)
@@ -133,7 +133,9 @@ static void after_copy_1(Pass *p, const Insn *n)
     case 0xb0: case 0xb1: case 0xb2: case 0xb3: case 0xb4: case 0xb5: case 0xb6: case 0xb7:
         forget(p, op & 3);
         break;
-    case 0xb8: case 0xb9: case 0xba: case 0xbb: case 0xbc: case 0xbd: case 0xbe: case 0xbf: forget(p, op); break;
+    case 0xb8: case 0xb9: case 0xba: case 0xbb: case 0xbc: case 0xbd: case 0xbe: case 0xbf:
+        forget(p, op);
+        break;
     case 0xc0: case 0xc6: case 0xd0: case 0xd2: written_rm(p, n, true); break;
     case 0xc1: case 0xc7: case 0xd1: case 0xd3: written_rm(p, n, false); break;
     case 0xd8: case 0xd9: case 0xda: case 0xdb: case 0xdc: case 0xdd: case 0xde: break;
@@ -151,7 +153,8 @@ static void after_copy_1(Pass *p, const Insn *n)
 static bool is_general(Operand o)
 {
     switch (o) {
-    case Eb: case Ew: case Ed: case Ev: case Edb: case Edw: case Rd: case Gb: case Gw: case Gd: case Gv: return true;
+    case Eb: case Ew: case Ed: case Ev: case Edb: case Edw: case Rd: case Gb: case Gw: case Gd: case Gv:
+        return true;
     default: return false;
     }
 }
@@ -336,7 +339,7 @@ static void operand(Pass *p, unsigned i, const Insn *n)
     unsigned kind = n->row->props & P_MRW, size = n->mem_size;
     Action a = n->row->action;
     if (a == A_MOFFS) {
-        if (n->addr32 && mode_seg_class(p->t->mode, n->seg) == SEG_FLAT && (size == 1 || size == 2 || size == 4))
+        if (n->addr32 && mode_seg_class(p->t->mode, n->seg) == SEG_FLAT && size <= 4)
             access(p, i, false, p->reg[SYM_ABSOLUTE], (s32)n->disp, size, kind);
         return;
     }
@@ -425,7 +428,8 @@ static void settle(Tr *t)
             if (!t->group[i].settled && (!g || t->group[i].count > g->count))
                 g = &t->group[i];
         for (unsigned i = 0; i < t->group_count; i++)
-            taken |= t->group[i].settled && t->group[i].count && !t->group[i].place && overlap(g, &t->group[i]);
+            taken |= t->group[i].settled && t->group[i].count && !t->group[i].place &&
+                     overlap(g, &t->group[i]);
         g->settled = true;
         if (!taken)
             continue;
