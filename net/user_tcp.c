@@ -92,6 +92,7 @@ Tcp *tcp_new(User *u, u32 guest_ip, u16 guest_port, u32 far_ip, u16 far_port)
     link_in(c);
     u->tcp_count++;
     u->tcp_seen++;
+    net_watch_sockets(u->net);
     return c;
 }
 
@@ -203,8 +204,8 @@ static void schedule(Tcp *c, bool restart)
     bool busy = c->nxt != c->una || c->used || (c->host_ended && !c->fin_acked);
     u64 now = clock_ns(c->user->net->m, CLOCK_VIRTUAL);
 
-    if (busy && !c->timed_at && !c->tries && c->nxt == c->max) {
-        c->timed_at = now | 1;
+    if (c->nxt != c->una && !c->timed_at && !c->tries && c->nxt == c->max) {
+        c->timed_at = now ? now : 1;
         c->timed = c->nxt;
     }
     if (busy && (restart || !c->busy))

@@ -162,6 +162,7 @@ static UdpFlow *flow_new(User *u, u32 ip, u16 port, const HostAddr *dns)
     f->next = u->udp;
     u->udp = f;
     u->udp_count++;
+    net_watch_sockets(u->net);
     return f;
 }
 
