@@ -29,6 +29,7 @@ GUEST_MODULES = (
     "gdb",
     "hostile",
     "linux",
+    "snapshots",
     "user",
     "memtest",
     "grub",

@@ -8,6 +8,7 @@
 - memtest86+ makes a full pass without an error.
 - The machine is reset hundreds of times.
 - A billion instructions are compared with the host's processor.
+- 1,000 rounds of savevm, loadvm and delvm while Linux writes files: each load shows those of its moment.
 - The unit tests run again and again.
 """
 import argparse
@@ -19,6 +20,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from guests.linux import GUESTS, kernel, shell  # noqa: E402
 from guests.power import ACTIONS  # noqa: E402
+from guests.snapshots import rounds as snapshot_rounds  # noqa: E402
 from lib.guest import SLOWNESS, Guest, Host, run_parallel  # noqa: E402
 from run_tests import program_test  # noqa: E402
 
@@ -95,6 +97,7 @@ def main():
         ("soak/linux", lambda t: linux_rounds(t, host, options.minutes * 60)),
         ("soak/memtest", lambda t: memtest_pass(t, host, 1800)),
         ("soak/resets", lambda t: many_resets(t, host, 300)),
+        ("soak/snapshots", lambda t: snapshot_rounds(t, host, 1000, int(time.time()))),
     ]
     for name in options.unit:
         if os.path.basename(name) == "test_translate":

@@ -113,6 +113,7 @@ void monitor_ready(Monitor *mon);
 void monitor_savevm(Monitor *mon, const Args *a);
 void monitor_loadvm(Monitor *mon, const Args *a);
 void monitor_delvm(Monitor *mon, const Args *a);
+void monitor_snapshot_picture(Monitor *mon, const Args *a);
 void monitor_info_snapshots(Monitor *mon);
 
 void monitor_x(Monitor *mon, const Args *a);

@@ -43,7 +43,7 @@ void snapshot_finish(Machine *m);
 void snapshot_destroy(Machine *m);
 
 /* For measurements: how long the guest stood still, and how much was written, last time. */
-typedef struct { u64 stood_ns, total_ns, pages, shared_pages, bytes; } SnapshotFigures;
+typedef struct { u64 stood_ns, total_ns, bytes; } SnapshotFigures;
 SnapshotFigures snapshot_figures(Machine *m);
 
 #endif
