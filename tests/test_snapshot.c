@@ -11,6 +11,7 @@
 #include "../devices/pc.h"
 
 #include <stdio.h>
+#include <zlib.h>
 
 enum { RAM = 4 << 20, DISK = 1 << 20, MARKS = 64 };
 
@@ -514,6 +515,76 @@ static void test_full(void)
     check_image("after a full disk", true);
 }
 
+/* ---- what an earlier build saved ---- */
+
+#define KEPT "tests/data/snapshot-sections-1.z"
+
+/* With QEMU_WIN_KEEP=1 this build's sections become the kept file. */
+static void keep_sections(void)
+{
+    static u8 packed[1 << 20];
+    uLong n = sizeof(packed);
+    PageTable t = { .pages = mem_arena_pages(m->mem), .blocks = 1 };
+    MachineState st;
+    SaveBuf raw = { 0 };
+
+    t.page = calloc(t.pages, sizeof(PageRef));
+    table_room(&t, 1);
+    set_marks(7);
+    state_take(m, &st);
+    state_put_sections(m, &st, &t, &raw);
+    compress2(packed, &n, raw.data, (uLong)raw.len, 9);
+    FILE *f = fopen(KEPT, "wb");
+    fwrite(packed, 1, n, f);
+    fclose(f);
+    free(raw.data);
+    state_free(&st);
+    table_free(&t);
+}
+
+static void test_kept(void)
+{
+    static u8 packed[1 << 20], raw[1 << 20];
+    uLong n = sizeof(raw);
+    PageTable t = { 0 };
+    MachineState st = { 0 };
+    Error e = { "" };
+
+    create_disk(16);
+    make("disk", NULL, true);
+    if (getenv("QEMU_WIN_KEEP"))
+        keep_sections();
+    set_marks(1);
+    FILE *f = fopen(KEPT, "rb");
+    size_t bytes = f ? fread(packed, 1, sizeof(packed), f) : 0;
+    CHECK_MSG(bytes && uncompress(raw, &n, packed, (uLong)bytes) == Z_OK, KEPT " is there");
+    bool ok = state_parse(m, raw, n, 65536, &st, &t, &e);
+    CHECK_MSG(ok, "every chip of the first build is understood: %s", e.text);
+    machine_freeze(m);
+    CHECK_MSG(ok && state_apply(m, &st, &e), "and takes its values: %s", e.text);
+    machine_thaw(m, true);
+    port_write(m, 0x70, 0x50, 1);
+    CHECK_MSG(port_read(m, 0x71, 1) == 7, "the CMOS holds what it held");
+    if (f)
+        fclose(f);
+    for (size_t i = 0, bad = 0; i < 2000; i++) {        /* damaged: any answer but a crash */
+        MachineState hurt = { 0 };
+        PageTable table = { 0 };
+        size_t at = mem_random() % n;
+        u8 was = raw[at];
+
+        raw[at] = (u8)mem_random();
+        bad += !state_parse(m, raw, i & 1 ? n : mem_random() % n, 65536, &hurt, &table, &e);
+        raw[at] = was;
+        state_free(&hurt);
+        table_free(&table);
+        CHECK(i < 1999 || bad > 900);
+    }
+    state_free(&st);
+    table_free(&t);
+    drop();
+}
+
 int main(void)
 {
     unsigned rounds = getenv("QEMU_WIN_ROUNDS") ? (unsigned)atoi(getenv("QEMU_WIN_ROUNDS")) : 1;
@@ -529,5 +600,6 @@ int main(void)
     test_cuts(6 * rounds, 16);
     test_cuts(6 * rounds, 12);
     test_full();
+    test_kept();
     return test_end();
 }

@@ -118,7 +118,7 @@ def rounds(t, host, count, seed):
         with start(host, disk) as guest:
             boot(guest)
             saved, wrong = {}, []
-            shell(guest, "(while :; do md5sum /bin/busybox >/tmp/busy; done) &", 20)
+            shell(guest, "(while :; do md5sum /bin/busybox >/tmp/busy; done) & true", 20)
             for n in range(count):
                 size = pick.randrange(1, 40)
                 shell(
