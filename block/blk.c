@@ -13,6 +13,7 @@
 #include "../core/vm/log.h"
 #include "../core/vm/machine.h"
 #include "../core/vm/timer.h"
+#include "../core/vm/monitor.h"
 #include "driver.h"
 
 struct Blk {
@@ -22,8 +23,10 @@ struct Blk {
     BlkImage *img;                  /* NULL: no medium */
     const char *format;
     bool cdrom, readonly, snapshot, locked, removable;
+    OnError werror, rerror;
     u32 in_flight;
     BlkReq *answered, **answered_end;       /* results known, done() not run */
+    BlkReq *waiting, **waiting_end;         /* failed, made again by `cont` */
     Timer answer;
     void (*changed)(void *opaque);
     void *changed_opaque;
@@ -50,15 +53,90 @@ static char *copy_text(const char *s)
 
 /* ---- requests ---- */
 
+static void now_done(BlkReq *req)
+{
+    *(bool *)req->opaque = true;
+}
+
+static OnError on_error(const Blk *blk, const BlkReq *req, BlkResult result)
+{
+    OnError what = req->op == BLK_READ ? blk->rerror : blk->werror;
+
+    if (what == ON_ERROR_DEFAULT)
+        what = req->op == BLK_READ ? ON_ERROR_REPORT : ON_ERROR_ENOSPC;
+    if (what == ON_ERROR_ENOSPC)
+        what = result == BLK_ERR_NOSPACE ? ON_ERROR_STOP : ON_ERROR_REPORT;
+    return what;
+}
+
+static void wait_for_cont(Blk *blk, BlkReq *req)
+{
+    static const char *const verbs[] = { "reading", "writing", "flushing", "discarding" };
+    char line[700];
+
+    if (!blk->waiting) {
+        snprintf(line, sizeof(line), "%s: %s at %llu of '%.400s' failed%s; the machine is paused, and 'cont' "
+                 "tries again", blk->name, verbs[req->op], (unsigned long long)req->offset, blk_file(blk),
+                 req->result == BLK_ERR_NOSPACE ? ": the disk is full" : "");
+        log_line("%s", line);
+        monitor_tell(blk->m, "%s", line);
+    }
+    req->next = NULL;
+    *blk->waiting_end = req;
+    blk->waiting_end = &req->next;
+    machine_request(blk->m, REQ_IO_ERROR);
+}
+
 void image_complete(BlkReq *req, BlkResult result)
 {
+    Blk *blk = req->blk;
+
     req->result = result;
-    if (req->blk && (result == BLK_ERR_IO || result == BLK_ERR_NOSPACE))
-        machine_tell(req->blk->m, MACHINE_IO_ERROR, req->blk->name, req);
-    if (req->blk)
-        req->blk->in_flight--;
+    if (blk)
+        blk->in_flight--;
+    if (blk && (result == BLK_ERR_IO || result == BLK_ERR_NOSPACE) && req->done != now_done) {
+        OnError what = on_error(blk, req, result);
+
+        machine_tell(blk->m, MACHINE_IO_ERROR, blk->name, req);
+        if (what == ON_ERROR_STOP) {
+            wait_for_cont(blk, req);
+            return;
+        }
+        if (what == ON_ERROR_IGNORE) {
+            req->result = BLK_OK;
+            if (req->op == BLK_READ)
+                memset(req->buf, 0, req->bytes);
+        }
+    }
     req->done(req);
 }
+
+static BlkReq *take_waiting(Blk *blk)
+{
+    BlkReq *req = blk->waiting;
+
+    blk->waiting = NULL;
+    blk->waiting_end = &blk->waiting;
+    return req;
+}
+
+static void retry(Blk *blk)
+{
+    for (BlkReq *req = take_waiting(blk), *next; req; req = next) {
+        next = req->next;
+        blk_submit(blk, req);
+    }
+}
+
+static void give_up(Blk *blk)
+{
+    for (BlkReq *req = take_waiting(blk), *next; req; req = next) {
+        next = req->next;
+        req->done(req);
+    }
+}
+
+bool blk_waits(const Blk *blk) { return blk->waiting != NULL; }
 
 static bool run_answers(Blk *blk)
 {
@@ -139,11 +217,6 @@ void blk_drain(Blk *blk)
             assert(some);           /* in flight, and nobody has it: a driver has lost a request */
     }
     timer_cancel(&blk->answer);
-}
-
-static void now_done(BlkReq *req)
-{
-    *(bool *)req->opaque = true;
 }
 
 static BlkResult submit_and_wait(Blk *blk, BlkOp op, u64 offset, void *buf, u32 bytes)
@@ -239,6 +312,9 @@ Blk *blk_create(Machine *m, const DriveConfig *cfg, const char *name, Error *err
     blk->snapshot = cfg->snapshot;
     blk->removable = cfg->cdrom || cfg->iface != IF_IDE;
     blk->answered_end = &blk->answered;
+    blk->waiting_end = &blk->waiting;
+    blk->werror = cfg->werror;
+    blk->rerror = cfg->rerror;
     timer_init(&blk->answer, m, CLOCK_HOST, answer_fired, blk);
     if (cfg->file) {
         blk->img = open_image(blk, cfg->file, cfg->format, err);
@@ -258,6 +334,7 @@ void blk_destroy(Blk *blk)
 {
     if (!blk)
         return;
+    give_up(blk);
     close_image(blk);
     for (Blk **at = &blks; *at; at = &(*at)->next) {
         if (*at == blk) {
@@ -297,16 +374,48 @@ static Blk *of_machine(Blk *blk, Machine *m)
 Blk *blk_first(Machine *m) { return of_machine(blks, m); }
 Blk *blk_next(Blk *blk) { return of_machine(blk->next, blk->m); }
 
+void blk_retry_all(Machine *m)
+{
+    for (Blk *blk = blk_first(m); blk; blk = blk_next(blk))
+        retry(blk);
+}
+
+void blk_give_up_all(Machine *m)
+{
+    for (Blk *blk = blk_first(m); blk; blk = blk_next(blk))
+        give_up(blk);
+}
+
+bool blk_keeps_changes_apart(const Blk *blk) { return blk->img && blk->img->drv == &overlay_driver; }
+
+bool blk_commit(Blk *blk, Error *err)
+{
+    bool ok;
+
+    if (!blk->img)
+        return error_set(err, "%s: no medium", blk->name);
+    if (!blk_keeps_changes_apart(blk))
+        return error_set(err, "%s: changes are written to %s at once (this is for -snapshot)", blk->name,
+                         blk->file);
+    blk_drain(blk);
+    ok = overlay_commit(blk->img, blk->m, blk->file, err);
+    if (!overlay_usable(blk->img)) {        /* the file could not be opened again */
+        blk->img->drv->close(blk->img);
+        blk->img = NULL;
+    }
+    return ok;
+}
+
 void blk_describe(Blk *blk, char *out, size_t size)
 {
     if (!blk->img) {
         snprintf(out, size, "%s: no medium%s", blk->name, blk->locked ? ", locked" : "");
         return;
     }
-    snprintf(out, size, "%s: %s (%s, %llu bytes%s%s%s)", blk->name, blk->file, blk->format,
+    snprintf(out, size, "%s: %s (%s, %llu bytes%s%s%s%s)", blk->name, blk->file, blk->format,
              (unsigned long long)blk->img->bytes, blk->img->readonly ? ", read-only" : "",
              blk->img->drv == &overlay_driver ? ", changes are thrown away" : "",
-             blk->locked ? ", locked" : "");
+             blk->waiting ? ", waits after an error" : "", blk->locked ? ", locked" : "");
 }
 
 /* ---- snapshots ---- */

@@ -114,12 +114,16 @@ bool image_option(const char *list, const char *name, char *value, size_t size);
 
 static inline void image_submit(BlkImage *img, BlkReq *req) { img->drv->submit(img, req); }
 void image_complete(BlkReq *req, BlkResult result);
+BlkResult image_do(BlkImage *img, BlkOp op, u64 offset, void *buf, u32 bytes);  /* blocking */
 
 /* An open file as a raw image; name is for messages. Takes the file over. */
 BlkImage *raw_wrap(HostFile *f, const char *name, bool readonly);
 /* Reads go to base, writes to an anonymous file that is gone at close. Takes base over; on error base stays
  * the caller's. */
 BlkImage *overlay_create(BlkImage *base, Error *err);
+/* What was written goes into the file, which must be the base's. Nothing in flight; blocking. */
+bool overlay_commit(BlkImage *img, Machine *m, const char *file, Error *err);
+bool overlay_usable(const BlkImage *img);           /* false: its base could not be opened again */
 
 /* Zeroed memory. A host without any left ends the program, as everywhere. */
 void *block_alloc(size_t bytes);

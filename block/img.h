@@ -9,9 +9,10 @@
 
 typedef struct {
     const char *opt[128];           /* by letter: the value, "" for one without, NULL: not given */
-    const char *file[4];
+    const char *file[32];
     int files;
-    bool json, chain, shrink;
+    bool json, chain, shrink, no_drain;
+    const char *flush_interval, *pattern, *size;    /* of bench and measure */
 } ImgArgs;
 
 int img_main(int argc, char **argv);
@@ -26,6 +27,9 @@ int img_map(const ImgArgs *a);
 int img_snapshot(const ImgArgs *a);
 int img_commit(const ImgArgs *a);
 int img_rebase(const ImgArgs *a);
+int img_dd(const ImgArgs *a);
+int img_bench(const ImgArgs *a);
+int img_measure(const ImgArgs *a);
 bool img_wants_help(const ImgArgs *a);          /* -o help */
 int img_options_help(const char *format);
 
@@ -34,6 +38,9 @@ enum { IMG_BUF = 2 << 20 };
 int img_fail(const char *fmt, ...) PRINTF_LIKE(1, 2);           /* says it on stderr; 1 */
 void img_say(const ImgArgs *a, const char *fmt, ...) PRINTF_LIKE(2, 3);     /* unless -q */
 void img_progress(const ImgArgs *a, u64 done, u64 of);          /* with -p */
+/* Ctrl-C is seen by img_interrupted() from now on, so that nothing is left half-done. */
+void img_catch_interrupts(void);
+bool img_interrupted(Error *err);                               /* true: err says so */
 BlkImage *img_open(const char *file, const char *format, bool writable, Error *err);
 BlkImage *img_open_read(const char *file, const char *format,
                         Error *err);                            /* an empty file is a disk of no bytes */

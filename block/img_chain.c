@@ -16,7 +16,7 @@ static bool commit_data(const ImgArgs *a, BlkImage *top, BlkImage *base, Error *
         u64 n = top->bytes - at < IMG_BUF ? top->bytes - at : IMG_BUF;
         ImgStatus st;
 
-        ok = img_status(top, at, n, &st, err);
+        ok = !img_interrupted(err) && img_status(top, at, n, &st, err);
         if (ok && st.depth == 0 && st.present)
             ok = img_read(top, at, buf, st.bytes, err) && img_write(base, at, buf, st.bytes, err);
         at += ok ? st.bytes : 0;
@@ -51,6 +51,7 @@ int img_commit(const ImgArgs *a)
     if (a->opt['b'])
         return img_fail(
             "commit -b is not supported by this build: an image is committed to its own backing file");
+    img_catch_interrupts();
     img = img_open(a->file[0], a->opt['f'], true, &err);
     if (!img)
         return img_fail("%s", err.text);
@@ -87,7 +88,7 @@ static bool keep_differences(const ImgArgs *a, Qcow2 *q, BlkImage *base, Error *
         u64 n = total - at < IMG_BUF ? total - at : IMG_BUF;
         ImgStatus st;
 
-        ok = img_status(&q->img, at, n, &st, err);
+        ok = !img_interrupted(err) && img_status(&q->img, at, n, &st, err);
         if (ok && (st.depth > 0 || !st.present))
             ok = img_read(&q->img, at, old, st.bytes, err) && img_read(base, at, new, st.bytes, err);
         else if (ok)
@@ -135,6 +136,7 @@ int img_rebase(const ImgArgs *a)
         base_name = NULL;
     if (a->opt['u'])
         return rename_base(a, base_name, &err) ? 0 : img_fail("%s", err.text);
+    img_catch_interrupts();
     img = img_open(a->file[0], a->opt['f'], true, &err);
     if (!img)
         return img_fail("%s", err.text);

@@ -1,239 +1,187 @@
-/* qemu-img convert and compare: whole disks, holes and zeros skipped. */
-#include "img.h"
+/* qemu-img convert and dd: making an image out of others. What is unfinished is deleted. */
+#include "img_copy.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zlib.h>
 
-enum { STEP_BYTES = 4096 };
+enum { SPARSE_BYTES = 4096 };
 
-typedef struct {
-    const ImgArgs *a;
-    BlkImage *from, *to;
-    bool compress, has_base;
-    u64 sparse;                     /* runs of zeros this long are not written; 0: all is written */
-    u8 *buf, *other, *packed;
-    ImageFacts facts;               /* of the target */
-} Convert;
-
-/* Deflate with the window that the format prescribes; 0: it needs more room. */
-static u32 pack(const u8 *in, u32 bytes, u8 *out, u32 room, int window)
+static void close_all(Copy *c)
 {
-    z_stream z = { .next_in = (u8 *)in, .avail_in = bytes, .next_out = out, .avail_out = room };
-    int end;
-
-    if (deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, window, 9, Z_DEFAULT_STRATEGY) != Z_OK)
-        return 0;
-    end = deflate(&z, Z_FINISH);
-    deflateEnd(&z);
-    return end == Z_STREAM_END ? room - z.avail_out : 0;
+    for (int i = 0; i < c->sources; i++)
+        img_close(c->from[i]);
+    img_close(c->to);
 }
 
-static bool write_packed(Convert *c, u64 at, u64 bytes, Error *err)
+static u64 total_bytes(const Copy *c)
 {
-    u32 unit = c->facts.unit, room = c->facts.packs_only ? 2 * unit + 1024 : unit - 1;
+    u64 n = 0;
 
-    for (u64 k = 0; k < bytes; k += unit) {
-        u64 n = bytes - k < unit ? bytes - k : unit;
-        u32 packed;
-
-        memset(c->buf + k + n, 0, unit - n);
-        if (img_is_zero(c->buf + k, n))
-            continue;
-        packed = pack(c->buf + k, unit, c->packed, room, c->facts.pack_window);
-        if (packed ? !c->to->drv->write_packed(c->to, at + k, c->packed, packed, err)
-                   : !img_write(c->to, at + k, c->buf + k, n, err))
-            return false;
-    }
-    return true;
+    for (int i = 0; i < c->sources; i++)
+        n += c->from[i]->bytes;
+    return n;
 }
 
-/* Writes what differs from what the target reads as already: zeros, or its base. */
-static bool write_changes(Convert *c, u64 at, u64 bytes, Error *err)
+/* Opens the target, which was made anew unless -n was given. */
+static bool open_target(Copy *c, const char *file, const char *format, bool made, Error *err)
 {
-    u64 unit = c->sparse > STEP_BYTES ? c->sparse : STEP_BYTES, from = 0, end = 0;
+    ImageFacts facts = { 0 };
 
-    if (c->has_base && !img_read(c->to, at, c->other, bytes, err))
-        return false;
-    for (u64 k = 0; k < bytes; k += unit) {
-        u64 n = bytes - k < unit ? bytes - k : unit;
-        bool same = c->has_base ? !memcmp(c->buf + k, c->other + k, n)
-                                : c->sparse && img_is_zero(c->buf + k, n);
-
-        if (same) {
-            if (end > from && !img_write(c->to, at + from, c->buf + from, end - from, err))
-                return false;
-            from = k + n;
-        }
-        end = k + n;
-        if (same)
-            from = end;
-    }
-    return end <= from || img_write(c->to, at + from, c->buf + from, end - from, err);
-}
-
-static bool copy_all(Convert *c, Error *err)
-{
-    u64 total = c->from->bytes < c->to->bytes ? c->from->bytes : c->to->bytes;
-
-    for (u64 at = 0; at < total; ) {
-        u64 n = total - at < IMG_BUF ? total - at : IMG_BUF;
-        ImgStatus st;
-
-        if (!img_status(c->from, at, c->compress ? n : total - at, &st, err))
-            return false;
-        if (st.zero && st.bytes >= n && !c->has_base && c->sparse && !c->compress) {
-            at += st.bytes;
-        } else {
-            /* many short runs are read at once */
-            if (!img_read(c->from, at, c->buf, n, err) ||
-                !(c->compress ? write_packed(c, at, n, err) : write_changes(c, at, n, err)))
-                return false;
-            at += n;
-        }
-        img_progress(c->a, at < total ? at : total, total);
-    }
-    return image_do(c->to, BLK_FLUSH, 0, NULL, 0) == BLK_OK ||
-           error_set(err, "the target can't be written out");
-}
-
-static bool open_target(Convert *c, const char *format, Error *err)
-{
-    const ImgArgs *a = c->a;
-    const char *file = a->file[a->files - 1];
-    ImageCreate how = { .bytes = c->from->bytes, .options = a->opt['o'], .base = a->opt['B'],
-                        .base_format = a->opt['F'] };
-    char name[1100], fmt[32];
-
-    if (!how.base && image_option(a->opt['o'], "backing_file", name, sizeof(name)))
-        how.base = name;
-    if (!how.base_format && image_option(a->opt['o'], "backing_fmt", fmt, sizeof(fmt)))
-        how.base_format = fmt;
-    c->has_base = how.base != NULL;
-    if (!a->opt['n'] && !img_make(file, format, &how, err))
-        return false;
-    if (!c->from->bytes && !strcmp(format, "raw") && !a->opt['n'])
+    if (!c->bytes && !strcmp(format, "raw") && made)
         return true;
     c->to = img_open(file, format, true, err);
     if (!c->to)
         return false;
-    if (a->opt['n'])
+    if (!made)
         c->sparse = 0;              /* what is there already must be overwritten */
-    if (c->to->bytes < c->from->bytes)
+    if (c->to->bytes < c->bytes)
         return error_set(err, "%.200s is smaller than the source", file);
     if (c->to->drv->facts)
-        c->to->drv->facts(c->to, &c->facts);
-    c->compress = a->opt['c'] || c->facts.packs_only;
-    return !c->compress || (c->facts.packs && c->facts.unit <= IMG_BUF && !a->opt['n']) ||
-           error_set(err, "compression is for images of formats that have it, which convert makes itself");
+        c->to->drv->facts(c->to, &facts);
+    if (facts.packs_only)
+        c->compress = true;
+    return !c->compress || (facts.packs && made && facts.unit <= COPY_BUF) ||
+           error_set(err, made ? "format %s has no compression" : "-c and -n do not go together",
+                     c->to->drv->name);
 }
 
-static bool same_file_named(const ImgArgs *a)
+/* A device or a pipe is not made by us: it stays. */
+static void delete_unfinished(const char *file)
 {
-    return !strcmp(a->file[0], a->file[a->files - 1]);
+    Error ignored;
+    HostFile *f = host_file_open(file, HOST_READ, &ignored);
+
+    if (!f)
+        return;
+    host_file_close(f);
+    host_file_delete(file, &ignored);
+}
+
+static bool copy_to(Copy *c, const char *file, const char *format, ImageCreate *how, bool make, Error *err)
+{
+    bool ok;
+
+    how->bytes = c->bytes;
+    c->has_base = how->base != NULL;
+    if (make && !img_make(file, format, how, err))
+        return error_prefix(err, "%.200s", file);
+    ok = open_target(c, file, format, make, err) && (!c->to || img_copy(c, err));
+    if (!ok && make) {
+        img_close(c->to);
+        c->to = NULL;
+        delete_unfinished(file);
+    }
+    return ok;
+}
+
+static bool open_sources(Copy *c, int files, Error *err)
+{
+    const ImgArgs *a = c->a;
+
+    for (int i = 0; i < files; i++) {
+        if (!strcmp(a->file[i], a->file[files]))
+            return error_set(err, "source and target are the same file");
+        c->from[i] = img_open_read(a->file[i], a->opt['f'], err);
+        if (!c->from[i]) {
+            Error why = *err;
+
+            return error_set(err, "Could not open '%.100s': %.350s", a->file[i], why.text);
+        }
+        c->sources++;
+    }
+    if (!a->opt['l'])
+        return true;
+    if (files > 1)
+        return error_set(err, "-l takes one source");
+    return img_qcow2(c->from[0]) ? qcow2_use_snapshot(img_qcow2(c->from[0]), a->opt['l'], err)
+                                 : error_set(err, "%.300s has no snapshots", a->file[0]);
 }
 
 int img_convert(const ImgArgs *a)
 {
-    Convert c = { .a = a, .sparse = STEP_BYTES };
+    Copy c = { .a = a, .sparse = SPARSE_BYTES, .compress = a->opt['c'] != NULL };
     const char *format = a->opt['O'] ? a->opt['O'] : "raw";
+    ImageCreate how = { .options = a->opt['o'], .base = a->opt['B'], .base_format = a->opt['F'] };
+    char base[1100], base_format[32];
     Error err = { "" };
-    bool ok = true;
+    bool ok;
 
     if (img_wants_help(a))
         return img_options_help(format);
-    if (a->files != 2)
-        return img_fail(a->files < 2 ? "convert needs a source and a target"
-                                     : "convert takes one source only in this build");
-    if (same_file_named(a))
-        return img_fail("source and target are the same file");
+    if (a->files < 2 || a->files > COPY_SOURCES)
+        return img_fail(a->files < 2 ? "convert needs a source and a target" : "too many sources");
     if (a->opt['S'] && !image_size(a->opt['S'], &c.sparse, &err))
         return img_fail("%s", err.text);
-    if (c.sparse % SECTOR || c.sparse > IMG_BUF)
+    if (c.sparse % SECTOR || c.sparse > COPY_BUF)
         return img_fail("-S must be a multiple of 512 up to 2M");
-    c.from = img_open_read(a->file[0], a->opt['f'], &err);
-    if (!c.from)
-        return img_fail("Could not open '%s': %s", a->file[0], err.text);
-    if (a->opt['l'])
-        ok = img_qcow2(c.from) ? qcow2_use_snapshot(img_qcow2(c.from), a->opt['l'], &err)
-                               : error_set(&err, "%.300s has no snapshots", a->file[0]);
-    c.buf = block_alloc(IMG_BUF + (2 << 20));
-    c.other = block_alloc(IMG_BUF);
-    c.packed = block_alloc(IMG_BUF * 2 + 1024);
-    ok = ok && open_target(&c, format, &err) && (!c.to || copy_all(&c, &err));
-    img_close(c.from);
-    img_close(c.to);
-    free(c.buf);
-    free(c.other);
-    free(c.packed);
+    if (!how.base && image_option(a->opt['o'], "backing_file", base, sizeof(base)))
+        how.base = base;
+    if (!how.base_format && image_option(a->opt['o'], "backing_fmt", base_format, sizeof(base_format)))
+        how.base_format = base_format;
+    img_catch_interrupts();
+    ok = open_sources(&c, a->files - 1, &err);
+    c.bytes = total_bytes(&c);
+    ok = ok && copy_to(&c, a->file[a->files - 1], format, &how, !a->opt['n'], &err);
+    close_all(&c);
     return ok ? 0 : img_fail("%s", err.text);
 }
 
-/* ---- compare ---- */
+/* ---- dd ---- */
 
-enum { SAME = 0, DIFFERENT = 1, FAILED = 2 };
+typedef struct { const char *in, *out; u64 bs, count, skip; bool has_count; } DdWords;
 
-static int compare(const ImgArgs *a, BlkImage *x, BlkImage *y, Error *err)
+/* "if=file" and its like. */
+static bool dd_word(DdWords *w, const char *word, Error *err)
 {
-    u64 total = x->bytes > y->bytes ? x->bytes : y->bytes;
-    u8 *bx = block_alloc(IMG_BUF), *by = block_alloc(IMG_BUF);
-    int result = SAME;
+    static const char *const names[] = { "if=", "of=", "bs=", "count=", "skip=" };
+    int n = 0;
 
-    for (u64 at = 0; at < total && result == SAME; ) {
-        u64 n = total - at < IMG_BUF ? total - at : IMG_BUF;
-        ImgStatus sx, sy;
-
-        if (!img_status(x, at, total - at, &sx, err) || !img_status(y, at, total - at, &sy, err)) {
-            result = FAILED;
-            break;
-        }
-        if (sx.zero && sy.zero) {
-            at += sx.bytes < sy.bytes ? sx.bytes : sy.bytes;
-            continue;
-        }
-        if (!img_read(x, at, bx, n, err) || !img_read(y, at, by, n, err))
-            result = FAILED;
-        for (u64 k = 0; k < n && result == SAME; k += SECTOR) {
-            if (memcmp(bx + k, by + k, SECTOR)) {
-                img_say(a, "Content mismatch at offset %llu!\n", (unsigned long long)(at + k));
-                result = DIFFERENT;
-            }
-        }
-        at += n;
-        img_progress(a, at, total);
+    while (n < 5 && strncmp(word, names[n], strlen(names[n])))
+        n++;
+    if (n == 5)
+        return error_set(err, "dd does not know '%.60s': there are if= of= bs= count= skip=", word);
+    word += strlen(names[n]);
+    switch (n) {
+    case 0: w->in = word; return true;
+    case 1: w->out = word; return true;
+    case 2:
+        return image_size(word, &w->bs, err) && ((w->bs && w->bs <= 1ull << 40) ||
+                                                 error_set(err, "bs=%s is out of range", word));
+    case 3: w->has_count = true; return image_size(word, &w->count, err);
+    default: return image_size(word, &w->skip, err);
     }
-    free(bx);
-    free(by);
-    return result;
 }
 
-int img_compare(const ImgArgs *a)
+int img_dd(const ImgArgs *a)
 {
-    BlkImage *x, *y = NULL;
-    Error err;
-    int result = FAILED;
+    Copy c = { .a = a, .sparse = SPARSE_BYTES };
+    const char *format = a->opt['O'] ? a->opt['O'] : "raw";
+    DdWords w = { .bs = SECTOR };
+    ImageCreate how = { 0 };
+    Error err = { "" };
+    u64 all;
+    bool ok;
 
-    if (a->files != 2) {
-        img_fail("compare needs two files");
-        return FAILED;
+    for (int i = 0; i < a->files; i++) {
+        if (!dd_word(&w, a->file[i], &err))
+            return img_fail("%s", err.text);
     }
-    x = img_open_read(a->file[0], a->opt['f'], &err);
-    if (x)
-        y = img_open_read(a->file[1], a->opt['F'], &err);
-    if (y && x->bytes != y->bytes && a->opt['s']) {
-        img_say(a, "Strict mode: Image size mismatch!\n");
-        result = DIFFERENT;
-    } else if (y) {
-        if (x->bytes != y->bytes)
-            img_say(a, "Warning: Image size mismatch!\n");
-        result = compare(a, x, y, &err);
-    }
-    img_close(x);
-    img_close(y);
-    if (result == FAILED)
-        img_fail("%s", err.text);
-    if (result == SAME)
-        img_say(a, "Images are identical.\n");
-    return result;
+    if (!w.in || !w.out || !strcmp(w.in, w.out))
+        return img_fail("dd needs if= and of=, two different files");
+    if (w.bs % SECTOR)
+        return img_fail("bs must be a multiple of 512");
+    img_catch_interrupts();
+    c.from[0] = img_open_read(w.in, a->opt['f'], &err);
+    if (!c.from[0])
+        return img_fail("Could not open '%s': %s", w.in, err.text);
+    c.sources = 1;
+    all = total_bytes(&c);
+    c.skip = w.skip > all / w.bs ? all : w.skip * w.bs;
+    c.bytes = all - c.skip;
+    if (w.has_count && w.count < c.bytes / w.bs + 1 && w.count * w.bs < c.bytes)
+        c.bytes = w.count * w.bs;
+    ok = copy_to(&c, w.out, format, &how, true, &err);
+    close_all(&c);
+    return ok ? 0 : img_fail("%s", err.text);
 }

@@ -15,8 +15,9 @@ static const struct {
     {"create", "f:b:F:o:qu6", img_create, 1,
      "[-q] [-f fmt] [-b base [-F fmt]] [-u] [-o options] file [size]"},
     {"convert", "f:O:B:F:o:l:S:t:T:m:r:cpqnWUC", img_convert, 1,
-     "[-c] [-p] [-q] [-n] [-f fmt] [-O fmt] [-B base [-F fmt]] [-o options] [-l snapshot] [-S size] file "
+     "[-c] [-p] [-q] [-n] [-f fmt] [-O fmt] [-B base [-F fmt]] [-o options] [-l snapshot] [-S size] file... "
      "target"},
+    {"dd", "f:O:U", img_dd, 1, "[-f fmt] [-O fmt] [bs=size] [count=n] [skip=n] if=file of=file"},
     {"info", "f:U", img_info, 1, "[-f fmt] [--output=human|json] [--backing-chain] file"},
     {"check", "f:r:T:qU", img_check, 1, "[-q] [-f fmt] [--output=human|json] [-r leaks|all] file"},
     {"compare", "f:F:T:pqsU", img_compare, 2, "[-f fmt] [-F fmt] [-p] [-q] [-s] file1 file2"},
@@ -25,9 +26,14 @@ static const struct {
     {"map", "f:U", img_map, 1, "[-f fmt] [--output=human|json] file"},
     {"commit", "f:t:b:r:dpq", img_commit, 1, "[-q] [-f fmt] [-d] [-p] file"},
     {"rebase", "f:b:F:t:T:upqU", img_rebase, 1, "[-q] [-p] [-u] [-f fmt] -b base [-F fmt] file"},
+    {"bench", "c:d:f:i:o:qs:S:t:wnU", img_bench, 1,
+     "[-c count] [-d depth] [-f fmt] [-o offset] [-q] [-s size] [-S step] [-w] [--flush-interval=n] "
+     "[--pattern=byte] file"},
+    {"measure", "f:O:o:l:U", img_measure, 1,
+     "[-f fmt] [-O fmt] [-o options] [--output=human|json] [--size size | file]"},
 };
 
-static const char *const not_here[] = { "amend", "bench", "bitmap", "dd", "measure" };
+static const char *const not_here[] = { "amend", "bitmap" };
 
 static int help(void)
 {
@@ -44,7 +50,18 @@ static int help(void)
 static bool long_option(ImgArgs *a, int argc, char **argv, int *i, Error *err)
 {
     const char *s = argv[*i] + 2, *value = NULL;
+    const struct { const char *name, **to; } texts[] = {
+        { "flush-interval", &a->flush_interval }, { "pattern", &a->pattern }, { "size", &a->size },
+    };
 
+    for (size_t k = 0; k < ARRAY_LEN(texts); k++) {
+        size_t n = strlen(texts[k].name);
+
+        if (strncmp(s, texts[k].name, n) || (s[n] && s[n] != '='))
+            continue;
+        *texts[k].to = s[n] ? s + n + 1 : *i + 1 < argc ? argv[++*i] : "";
+        return true;
+    }
     if (!strncmp(s, "output", 6) && (!s[6] || s[6] == '=')) {
         value = s[6] ? s + 7 : *i + 1 < argc ? argv[++*i] : "";
         if (strcmp(value, "json") && strcmp(value, "human"))
@@ -52,6 +69,8 @@ static bool long_option(ImgArgs *a, int argc, char **argv, int *i, Error *err)
         a->json = !strcmp(value, "json");
     } else if (!strcmp(s, "backing-chain")) {
         a->chain = true;
+    } else if (!strcmp(s, "no-drain")) {
+        a->no_drain = true;
     } else if (!strcmp(s, "shrink")) {
         a->shrink = true;
     } else if (!strcmp(s, "force-share")) {

@@ -33,15 +33,30 @@ void img_say(const ImgArgs *a, const char *fmt, ...)
 
 void img_progress(const ImgArgs *a, u64 done, u64 of)
 {
-    static u64 shown = ~0ull;
-    u64 hundredths = of ? (u64)((double)done / (double)of * 10000) : 10000;
+    enum { EVERY_NS = 100000000 };
+    static u64 shown_ns, shown = ~0ull;
+    u64 hundredths = of ? (u64)((double)done / (double)of * 10000) : 10000, now;
 
-    if (!a->opt['p'] || a->opt['q'] || (hundredths == shown && done < of))
+    if (!a->opt['p'] || a->opt['q'] || hundredths == shown)
+        return;
+    now = host_now_ns();
+    if (done < of && now - shown_ns < EVERY_NS)
         return;
     shown = hundredths;
+    shown_ns = now;
     printf("    (%llu.%02llu/100%%)%s", (unsigned long long)hundredths / 100,
            (unsigned long long)hundredths % 100, done >= of ? "\n" : "\r");
     fflush(stdout);
+}
+
+static volatile bool interrupted;
+
+static void on_interrupt(void) { interrupted = true; }
+void img_catch_interrupts(void) { host_on_interrupt(on_interrupt); }
+
+bool img_interrupted(Error *err)
+{
+    return interrupted && !error_set(err, "interrupted");
 }
 
 BlkImage *img_open(const char *file, const char *format, bool writable, Error *err)

@@ -8,6 +8,8 @@
  *
  *      page of 1024 clusters -> cluster { slot, 128 sector bits } -> file
  *
+ * `commit` writes what is there into the base and forgets it.
+ *
  * A sector's bit is set when its write has succeeded: a failed one leaves what the guest saw before.
  */
 #include "driver.h"
@@ -151,18 +153,95 @@ static void overlay_submit(BlkImage *img, BlkReq *req)
     job_part_ended(job);            /* parts end later, never inside submit: this one is never the last */
 }
 
+/* Nothing is written any more: everything reads as the base. */
+static void forget(Overlay *ov)
+{
+    u64 pages = ov->img.bytes / CLUSTER / PAGE_CLUSTERS + 1;
+
+    for (u64 i = 0; i < pages; i++) {
+        free(ov->page[i]);
+        ov->page[i] = NULL;
+    }
+    ov->slots = 0;
+}
+
 static void overlay_close(BlkImage *img)
 {
     Overlay *ov = (Overlay *)img;
-    u64 pages = ov->img.bytes / CLUSTER / PAGE_CLUSTERS + 1;
 
-    for (u64 i = 0; i < pages; i++)
-        free(ov->page[i]);
+    forget(ov);
     free(ov->page);
     ov->file->drv->close(ov->file);
-    ov->base->drv->close(ov->base);
+    if (ov->base)
+        ov->base->drv->close(ov->base);
     free(ov);
 }
+
+/* ---- commit ---- */
+
+static bool write_cluster(Overlay *ov, BlkImage *to, u64 offset, u8 *buf, Error *err)
+{
+    u64 end = offset + CLUSTER < ov->img.bytes ? offset + CLUSTER : ov->img.bytes, at;
+
+    for (u64 start = offset, next; start < end; start = next) {
+        bool ours = in_file(ov, start, &at);
+        u64 follows;
+
+        for (next = start + SECTOR; next < end && in_file(ov, next, &follows) == ours; next += SECTOR)
+            ;
+        if (!ours)
+            continue;
+        if (image_do(ov->file, BLK_READ, at, buf, (u32)(next - start)) != BLK_OK)
+            return error_set(err, "the temporary file can't be read");
+        if (image_do(to, BLK_WRITE, start, buf, (u32)(next - start)) != BLK_OK)
+            return error_set(err, "writing at %llu failed", (unsigned long long)start);
+    }
+    return true;
+}
+
+static bool write_all(Overlay *ov, BlkImage *to, Error *err)
+{
+    u8 *buf = block_alloc(CLUSTER);
+    bool ok = true;
+
+    for (u64 at = 0; ok && at < ov->img.bytes; at += CLUSTER) {
+        if (!ov->page[at / CLUSTER / PAGE_CLUSTERS])
+            at += (u64)CLUSTER * (PAGE_CLUSTERS - 1 - at / CLUSTER % PAGE_CLUSTERS);
+        else
+            ok = write_cluster(ov, to, at, buf, err);
+    }
+    free(buf);
+    if (ok && image_do(to, BLK_FLUSH, 0, NULL, 0) != BLK_OK)
+        ok = error_set(err, "the last writes may not have reached the disk");
+    return ok;
+}
+
+/* The base is opened anew afterwards: what it remembers of its tables is not true any more. After an error
+ * the overlay still has all that was written. */
+bool overlay_commit(BlkImage *img, Machine *m, const char *file, Error *err)
+{
+    Overlay *ov = (Overlay *)img;
+    const BlkDriver *drv = ov->base->drv;
+    BlkImage *to = drv->open(m, file, false, err);
+    Error why;
+    bool ok;
+
+    if (!to)
+        return false;
+    ok = write_all(ov, to, err) || error_prefix(err, "%.300s", file);
+    to->drv->close(to);
+    ov->base->drv->close(ov->base);
+    ov->base = drv->open(m, file, true, &why);
+    if (!ov->base) {
+        *err = why;
+        ok = false;
+    }
+    if (ok)
+        forget(ov);
+    return ok;
+}
+
+bool overlay_usable(const BlkImage *img) { return ((const Overlay *)img)->base != NULL; }
 
 BlkImage *overlay_create(BlkImage *base, Error *err)
 {

@@ -559,13 +559,13 @@ void qcow2_pump(Qcow2 *q)
             if (step == STEP_WAIT)
                 break;
             if (step == STEP_FAIL && job->result == BLK_OK)
-                job->result = BLK_ERR_IO;
+                job->result = q->no_space ? BLK_ERR_NOSPACE : BLK_ERR_IO;
             q->queue = job->next;
             if (!q->queue)
                 q->queue_end = &q->queue;
             /* the write that asked for a commit in vain must not ask again and again */
             if (step == STEP_FAIL && !job->req && q->queue)
-                q->queue->result = BLK_ERR_IO;
+                q->queue->result = q->no_space ? BLK_ERR_NOSPACE : BLK_ERR_IO;
             if (step == STEP_FAIL && !job->req && q->queue && q->queue->req && must_commit(q)) {
                 Job *failed = q->queue;
 

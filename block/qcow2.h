@@ -62,6 +62,7 @@ struct Qcow2 {
     Machine *m;                     /* NULL in tools */
     char *name;
     bool said;                      /* one line about the first error */
+    bool no_space;                  /* why the last commit failed */
     bool corrupt;                   /* found while running: nothing is allocated any more */
 
     u32 version, cluster_bits, ref_order, header_length;
@@ -177,7 +178,6 @@ bool commit_needed(const Qcow2 *q);
 void qcow2_pump(Qcow2 *q);
 bool qcow2_commit_now(Qcow2 *q, Error *err);        /* blocking */
 bool qcow2_wait(Qcow2 *q, Step step, Error *err);   /* blocking: true: call again */
-BlkResult image_do(BlkImage *img, BlkOp op, u64 offset, void *buf, u32 bytes);  /* blocking */
 bool qcow2_sync_file(Qcow2 *q, Error *err);
 /* Compresses one whole cluster into the image, which must not have it yet. Blocking. */
 bool qcow2_write_compressed(Qcow2 *q, u64 guest, const u8 *packed, u32 bytes, Error *err);

@@ -44,6 +44,7 @@ static void written(Qcow2 *q, const HostIo *io)
     if (!io->ok || (io->kind == HOST_IO_WRITE && io->transferred < io->bytes)) {
         qcow2_damaged(q, "tables can't be written: %s", io->ok ? "no space left" : io->err.text);
         q->commit_failed = true;
+        q->no_space = io->ok || io->no_space;
     }
     qcow2_pump(q);
 }
@@ -128,6 +129,7 @@ static Step run_phase(Qcow2 *q)
 
     switch (q->phase++) {
     case IDLE:
+        q->no_space = false;
         step = ref_grow_table(q);
         if (step != STEP_OK)
             q->phase = IDLE;

@@ -184,6 +184,15 @@ static bool open_drives(Pc *pc, Error *err)
         if (d && !(pc->ide[i] = blk_create(m, d, name, err)))
             return false;
     }
+    for (int i = 0; i < CFG_DRIVES; i++) {      /* -drive if=none that no -device took: no guest sees it */
+        const DriveConfig *d = &m->cfg.drive[i];
+        if (!d->used || d->iface != IF_NONE)
+            continue;
+        snprintf(name, sizeof(name), "none%d", pc->loose_count);
+        if (!(pc->loose[pc->loose_count] = blk_create(m, d, d->id ? d->id : name, err)))
+            return false;
+        pc->loose_count++;
+    }
     return true;
 }
 
@@ -323,6 +332,8 @@ static void pc_destroy(Device *dev)
     for (int i = 0; i < 2; i++)
         if (pc->floppy[i])
             blk_destroy(pc->floppy[i]);
+    for (int i = 0; i < pc->loose_count; i++)
+        blk_destroy(pc->loose[i]);
     free(pc->firmware);
     cpu_destroy(pc->cpu);
     dev->m->cpu = NULL;

@@ -38,7 +38,8 @@ typedef struct {
     Irq hard_reset, soft_reset, ignne;
     u8 *firmware;                   /* a copy of its last 128 KiB, for isapc */
     u32 firmware_tail;
-    Blk *ide[4], *floppy[2];
+    Blk *ide[4], *floppy[2], *loose[CFG_DRIVES];
+    int loose_count;
     Chardev *chardev[CFG_SERIALS + CFG_PARALLELS];
     int chardevs;
     bool started;                   /* the reset that starts the machine has been */

@@ -517,6 +517,7 @@ void host_posix_init(void)
 {
     if (pipe2(wake_pipe, O_NONBLOCK | O_CLOEXEC))
         abort();
+    signal(SIGXFSZ, SIG_IGN);           /* too large a file is an error of the write */
 }
 
 /* One turn of the main loop, machine lock held; it waits for max_ns at most. False: the machine ends. */

@@ -23,6 +23,7 @@ from lib.guest import SLOWNESS, TOP, Host, indent, run_parallel  # noqa: E402
 GUEST_MODULES = (
     "errors",
     "images",
+    "disk_errors",
     "power",
     "ports",
     "qmp",

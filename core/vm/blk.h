@@ -49,8 +49,14 @@ const char *blk_file(const Blk *blk);                           /* "" without a 
 const char *blk_format(const Blk *blk);                         /* the same */
 
 void blk_submit(Blk *blk, BlkReq *req);
-/* returns when nothing is in flight; runs done() callbacks */
+/* Returns when nothing is in flight; runs done() callbacks. Requests that wait for `cont` after an error of
+ * the host go on waiting. */
 void blk_drain(Blk *blk);
+/* A drive has such requests: its state can't be saved. */
+bool blk_waits(const Blk *blk);
+/* machine.c: the waiting requests of all drives are made again; or, at a reset, end with their error. */
+void blk_retry_all(Machine *m);
+void blk_give_up_all(Machine *m);
 /* Blocking, for loaders and geometry guesses at start-up, before the machine runs. */
 bool blk_read_now(Blk *blk, u64 offset, void *buf, u32 bytes);
 
@@ -91,6 +97,10 @@ void blk_save_abort(BlkSave *save);
 bool blk_snapshot_read(Blk *blk, const char *id, u64 offset, void *buf, u64 bytes, Error *err);
 bool blk_snapshot_apply(Blk *blk, const char *id, Error *err);
 bool blk_snapshot_delete(Blk *blk, const char *id, Error *err);
+
+bool blk_keeps_changes_apart(const Blk *blk);   /* -snapshot, and there is a medium */
+/* -snapshot: what was written goes down into the file. Blocking. */
+bool blk_commit(Blk *blk, Error *err);
 
 /* For `info block` and the closing of the program. */
 Blk *blk_first(Machine *m);

@@ -14,6 +14,9 @@ enum {
 
 typedef enum { IF_IDE, IF_FLOPPY, IF_NONE } DriveIf;
 
+/* What becomes of a request that the host could not do. STOP: the machine pauses, `cont` tries again. */
+typedef enum { ON_ERROR_DEFAULT, ON_ERROR_REPORT, ON_ERROR_STOP, ON_ERROR_ENOSPC, ON_ERROR_IGNORE } OnError;
+
 typedef struct {
     DriveIf iface;
     int index;                  /* IDE: 0..3 hda..hdd; floppy: 0..1 */
@@ -21,6 +24,7 @@ typedef struct {
     char *file;                 /* NULL: drive without a medium */
     char *format;               /* NULL: probe (raw is never probed into another format silently) */
     char *id;
+    OnError werror, rerror;     /* default: enospc (stop when the disk is full, else report), report */
 } DriveConfig;
 
 typedef enum { DISPLAY_SDL, DISPLAY_NONE } DisplayKind;

@@ -15,6 +15,7 @@
  */
 #include "machine.h"
 
+#include "blk.h"
 #include "clocks.h"
 #include "device.h"
 #include "host.h"
@@ -42,6 +43,7 @@ struct MachineThread {
     u64 sleep_end_ns;           /* keeps_time and halted: when it will wake up by itself */
     bool running;               /* the person's will: not paused */
     bool powered_off;           /* -no-shutdown: the machine is off, the window stays */
+    bool io_error;              /* paused because of one */
     bool quit;
     bool by_guest;              /* what asked for a reset or the end was no person */
     int exit_code;
@@ -249,6 +251,8 @@ void machine_unpark(Machine *m)
 static void reset_all(Machine *m)
 {
     devices_reset(m);
+    blk_give_up_all(m);
+    m->thread->io_error = false;
     if (m->board_reset)
         m->board_reset(m->board_opaque);
     cpu_reset(m->cpu);
@@ -312,9 +316,11 @@ void machine_cont(Machine *m)
     t->running = true;
     if (m->cpu)
         cpu_resume(m->cpu);
+    t->io_error = false;
     clocks_run(m, true);
     if (m->stood && t->stop_ns)
         m->stood(m->stood_opaque, host_now_ns() - t->stop_ns);
+    blk_retry_all(m);
     host_cond_signal(t->cpu_cond);
     host_wake();
     ui_state_changed(m->ui);
@@ -411,8 +417,10 @@ static void serve_requests(Machine *m, u32 requests)
         serve_shutdown(m);
     if (t->quit)
         return;
-    if (requests & REQ_STOP)
+    if (requests & (REQ_STOP | REQ_IO_ERROR))
         machine_stop(m);
+    if (requests & REQ_IO_ERROR)
+        t->io_error = true;
     if (requests & REQ_RESET) {
         machine_park(m);
         reset_all(m);
@@ -452,5 +460,5 @@ const char *machine_state_name(Machine *m)
 {
     if (m->thread->powered_off)
         return "shutdown";
-    return m->thread->running ? "running" : "paused";
+    return m->thread->running ? "running" : m->thread->io_error ? "paused (io-error)" : "paused";
 }

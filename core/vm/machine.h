@@ -90,6 +90,7 @@ typedef enum {
     REQ_POWERDOWN = 1 << 3,         /* press the power button */
     REQ_QUIT     = 1 << 4,          /* monitor `quit`, window closed: ends with 0 */
     REQ_BY_HOST  = 1 << 5,          /* beside REQ_RESET: by a person or a program, not by the guest */
+    REQ_IO_ERROR = 1 << 6,          /* as REQ_STOP, because the host could not do what a drive wanted */
 } MachineRequest;
 void machine_request(Machine *m, MachineRequest r);
 void machine_set_exit_code(Machine *m, int code);       /* isa-debug-exit */

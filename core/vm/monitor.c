@@ -18,6 +18,8 @@
 
 enum { OUT_MAX = 1 << 20 };
 
+static Monitor *monitors;
+
 /* ---- output ---- */
 
 static void flush_out(Monitor *mon)
@@ -75,6 +77,21 @@ void monitor_printf(Monitor *mon, const char *fmt, ...)
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     monitor_puts(mon, text);
+}
+
+void monitor_tell(Machine *m, const char *fmt, ...)
+{
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    for (Monitor *mon = monitors; mon; mon = mon->next) {
+        if (mon->m != m || !chardev_focused(mon->chr))
+            continue;
+        monitor_printf(mon, "\r\033[K%s\n", text);
+        edit_show(mon);
+    }
 }
 
 void monitor_print(void *opaque, const char *line)
@@ -445,6 +462,8 @@ Monitor *monitor_create(Machine *m, Chardev *chr)
     if (chardev_focused(chr))
         greet(mon);
     chardev_attach(chr, &mon_frontend, mon);
+    mon->next = monitors;
+    monitors = mon;
     return mon;
 }
 
@@ -472,6 +491,12 @@ void monitor_destroy(Monitor *mon)
 {
     if (!mon)
         return;
+    for (Monitor **p = &monitors; *p; p = &(*p)->next) {
+        if (*p == mon) {
+            *p = mon->next;
+            break;
+        }
+    }
     chardev_attach(mon->chr, NULL, NULL);
     edit_free(&mon->edit);
     free(mon->ahead);

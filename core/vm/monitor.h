@@ -18,6 +18,9 @@ void monitor_destroy(Monitor *mon);
 void monitor_printf(Monitor *mon, const char *fmt, ...) PRINTF_LIKE(2, 3);
 PrintFn monitor_print;          /* a PrintFn whose opaque is the Monitor: prints a line and a newline */
 
+/* One line to all of a machine's monitors: something has happened that a person should know. */
+void monitor_tell(Machine *m, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
 /* Runs one command line as if typed; output goes to the monitor. For tests. */
 void monitor_run(Monitor *mon, const char *line);
 

@@ -205,9 +205,15 @@ static void cmd_change(Monitor *mon, const Args *a)
 
 static void cmd_commit(Monitor *mon, const Args *a)
 {
-    if (strcmp(a->argv[0], "all") && !find_drive(mon, a->argv[0]))
+    bool all = !strcmp(a->argv[0], "all");
+    Blk *only = all ? NULL : find_drive(mon, a->argv[0]);
+    if (!all && !only)
         return;
-    monitor_puts(mon, "commit: not while the machine runs; 'qemu-img commit FILE' does it afterwards\n");
+    for (Blk *b = blk_first(mon->m); b; b = blk_next(b)) {
+        Error err;
+        if ((all ? blk_keeps_changes_apart(b) : b == only) && !blk_commit(b, &err))
+            monitor_printf(mon, "commit: %s\n", err.text);
+    }
 }
 
 const Command monitor_commands[] = {
@@ -259,7 +265,7 @@ const Command monitor_commands[] = {
     {"cpu", NULL, 1, 1, false, COMPLETE_NONE, "index", "choose the CPU that info and x look at", monitor_cpu},
     {"boot_set", NULL, 1, 1, false, COMPLETE_NONE, "letters", "choose the boot order, from the next reset on",
      monitor_boot_set},
-    {"commit", NULL, 1, 1, false, COMPLETE_DRIVE, "drive|all", "write changes into the backing file",
+    {"commit", NULL, 1, 1, false, COMPLETE_DRIVE, "drive|all", "write what -snapshot keeps apart",
      cmd_commit},
     {"mouse_set", NULL, 1, 1, false, COMPLETE_NONE, "index", "choose the mouse", monitor_mouse_set},
     {"usb_add", NULL, 0, -1, false, COMPLETE_NONE, "device", "there is no USB", monitor_no_usb},

@@ -49,6 +49,7 @@ struct Monitor {
     const char *info_option;        /* behind the topic's name, or NULL: while `info` runs */
     char mem_format;                /* of the last x or xp */
     u8 mem_size;
+    Monitor *next;                  /* all monitors of the program */
 };
 
 typedef struct {

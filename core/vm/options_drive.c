@@ -114,11 +114,28 @@ static bool drive_switch(Parse *p, const char *arg, const char *key, const char 
     return parse_on_off(value, on) || bad_value(p, arg, "%s=%s: expected on or off", key, value);
 }
 
+/* enospc is for writes only */
+static bool drive_on_error(Parse *p, const char *arg, const char *key, const char *value, OnError *what)
+{
+    static const char *const names[] = {[ON_ERROR_REPORT] = "report",
+                                        [ON_ERROR_STOP] = "stop",
+                                        [ON_ERROR_ENOSPC] = "enospc",
+                                        [ON_ERROR_IGNORE] = "ignore"};
+    bool write = *key == 'w';
+    for (int i = ON_ERROR_REPORT; i <= ON_ERROR_IGNORE; i++) {
+        if (!strcmp(value, names[i]) && (write || i != ON_ERROR_ENOSPC)) {
+            *what = (OnError)i;
+            return true;
+        }
+    }
+    return bad_value(p, arg, "%s=%s: expected report, stop, %signore", key, value, write ? "enospc, " : "");
+}
+
 static bool drive_word(Parse *p, const char *arg, DriveWords *w, const char *key, const char *value)
 {
     static const char *const tuning[] = {
-        "cache",      "aio",  "werror", "rerror", "detect-zeroes", "discard", "copy-on-read",
-        "boot",       "cyls", "heads",  "secs",   "trans",         "serial",  "addr",
+        "cache",      "aio",  "detect-zeroes", "discard", "copy-on-read", "boot",    "cyls",
+        "heads",      "secs", "trans",         "serial",  "addr",
         "throttling", "bps",  "iops",   "bps_rd", "bps_wr",        "iops_rd", "iops_wr",
     };
     if (!strcmp(key, "file")) {
@@ -140,6 +157,10 @@ static bool drive_word(Parse *p, const char *arg, DriveWords *w, const char *key
         return drive_switch(p, arg, key, value, &w->d.readonly);
     } else if (!strcmp(key, "snapshot")) {
         return drive_switch(p, arg, key, value, &w->d.snapshot);
+    } else if (!strcmp(key, "werror")) {
+        return drive_on_error(p, arg, key, value, &w->d.werror);
+    } else if (!strcmp(key, "rerror")) {
+        return drive_on_error(p, arg, key, value, &w->d.rerror);
     } else if (!strcmp(key, "media")) {
         if (strcmp(value, "disk") && strcmp(value, "cdrom"))
             return bad_value(p, arg, "media=%s: expected disk or cdrom", value);
@@ -259,6 +280,11 @@ static bool device_drive(Parse *p, const char *arg, DriveIf iface, bool cdrom)
             index = (int)(bus * 2 + unit);
         }
         if (index != ANYWHERE && !place_free(p, arg, iface, index))
+            return false;
+        if ((spec_get(arg, "werror", word, sizeof word) &&
+             !drive_on_error(p, arg, "werror", word, &d->werror)) ||
+            (spec_get(arg, "rerror", word, sizeof word) &&
+             !drive_on_error(p, arg, "rerror", word, &d->rerror)))
             return false;
         d->iface = iface;
         d->index = index;

@@ -5,8 +5,10 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 
 from guests.linux import kernel, shell
 from lib.guest import SLOWNESS, Guest, LeftOut
@@ -201,6 +203,103 @@ def test_images_check(t, tool, folder):
     tool.ends(1, "create", "-f", "qcow2", "-o", "cluster_size=3000", "x.qcow2", "1M")
     tool.ends(1, "create", "-f", "dmg", "x.dmg", "1M")
     tool.ends(1, "frobnicate")
+
+
+@in_folder
+def test_images_tools(t, tool, folder):
+    """dd, measure, bench, several sources, Ctrl-C; what they print is what the packaged one prints."""
+    make_raw(folder, "a.raw", 9 << 20)
+    make_raw(folder, "b.raw", 512 * 333)
+
+    def content(name):
+        with open(os.path.join(folder, name), "rb") as f:
+            return f.read()
+
+    for format_ in ("raw", "qcow2"):
+        for options in ([], ["-c"]) if format_ == "qcow2" else ([],):
+            tool.ends(0, "convert", *options, "-f", "raw", "-O", format_, "b.raw", "a.raw", "b.raw", "joined")
+            tool.ends(0, "convert", "-f", format_, "joined", "joined.raw")
+            both = content("b.raw") + content("a.raw") + content("b.raw")
+            t.check(content("joined.raw") == both, f"several sources make one {format_} {options}")
+    tool.ends(0, "dd", "-f", "raw", "-O", "qcow2", "bs=64k", "skip=3", "count=20", "if=a.raw", "of=d.qcow2")
+    tool.ends(0, "convert", "d.qcow2", "d.raw")
+    t.check(content("d.raw") == content("a.raw")[3 << 16 : 23 << 16], "dd copies a part")
+    tool.ends(1, "dd", "if=a.raw", "of=x.raw", "frobnicate=1")
+    tool.ends(0, "convert", "-f", "raw", "-O", "qcow2", "a.raw", "a.qcow2")
+    tool.ends(1, "convert", "-p", "-O", "nonsense", "a.raw", "x.img")
+    tool.ends(0, "convert", "-p", "a.qcow2", "x.raw")
+    t.check("(100.00/100%)" in tool.text, "-p shows how far it is", tool.text)
+    for arguments in (
+        ["--size", "20G"],
+        ["-O", "qcow2", "--size", "20G"],
+        ["-O", "qcow2", "-o", "cluster_size=4k", "--size", "3G"],
+        ["-O", "qcow2", "-f", "raw", "a.raw"],
+        ["-O", "qcow2", "-f", "qcow2", "a.qcow2"],
+    ):
+        tool.ends(0, "measure", "--output=json", *arguments)
+        ours = json.loads(tool.text)
+        if PACKAGED:
+            theirs = json.loads(
+                subprocess.run(
+                    [PACKAGED, "measure", "--output=json", *arguments],
+                    cwd=folder,
+                    check=True,
+                    capture_output=True,
+                ).stdout
+            )
+            for key in ("required", "fully-allocated"):
+                near = abs(ours[key] - theirs[key]) <= 2 << 20
+                t.check(near, f"measure {arguments}: {key} as the packaged one", (ours, theirs))
+    tool.ends(0, "bench", "-c", "500", "-d", "8", "-S", "77824", "a.qcow2")
+    t.check("Sending 500 read requests, 4096 bytes each, 8 in parallel" in tool.text, "bench", tool.text)
+    tool.ends(0, "bench", "-w", "-c", "300", "--pattern=65", "--flush-interval=50", "-f", "qcow2", "a.qcow2")
+    tool.packaged(0, "check", "a.qcow2")
+    tool.ends(0, "convert", "a.qcow2", "x.raw")
+    t.check(content("x.raw")[: 300 * 4096] == b"A" * (300 * 4096), "bench -w writes its pattern")
+    if not tool.host.windows:
+        make_raw(folder, "large.raw", 400 << 20)
+        process = subprocess.Popen(
+            tool.command + ["convert", "-c", "-f", "raw", "-O", "qcow2", "large.raw", "half.qcow2"],
+            cwd=folder,
+            env=tool.environment,
+            stderr=subprocess.PIPE,
+        )
+        half = os.path.join(folder, "half.qcow2")
+        for _ in range(600):
+            if os.path.exists(half) and os.path.getsize(half) > 1 << 20:
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate(timeout=60)[1].decode()
+        t.check(process.returncode == 1 and "interrupted" in errors, "Ctrl-C ends convert", errors)
+        t.check(not os.path.exists(half), "and leaves no half-written target")
+
+
+@in_folder
+def test_images_sparse(t, tool, folder):
+    """Holes stay holes, and are told."""
+    with open(os.path.join(folder, "a.raw"), "wb") as f:
+        f.truncate(1 << 30)
+        f.seek(300 << 20)
+        f.write(b"x" * 70000)
+        f.seek((1 << 30) - 512)
+        f.write(b"y" * 512)
+    tool.ends(0, "convert", "-f", "raw", "-O", "qcow2", "a.raw", "a.qcow2")
+    tool.same("a.qcow2", "a.raw")
+    tool.ends(0, "convert", "a.qcow2", "b.raw")
+    tool.ends(0, "compare", "a.raw", "b.raw")
+    tool.ends(0, "info", "--output=json", "b.raw")
+    info = json.loads(tool.text)
+    t.check(info["virtual-size"] == 1 << 30, "info tells the size", tool.text)
+    if not tool.host.windows:
+        t.check(info["actual-size"] < 4 << 20, "a raw image has holes where the disk has zeros", tool.text)
+        tool.ends(0, "map", "--output=json", "b.raw")
+        rows = json.loads(tool.text)
+        used = sum(row["length"] for row in rows if row["data"])
+        t.check(0 < used < 4 << 20 and rows[0]["zero"], "map tells the holes", tool.text)
+    tool.ends(0, "create", "-f", "raw", "-o", "preallocation=full", "c.raw", "3M")
+    tool.ends(0, "info", "--output=json", "c.raw")
+    t.check(json.loads(tool.text)["actual-size"] >= 3 << 20, "preallocation=full takes the room at once", tool.text)
 
 
 def disk_hash(tool, folder, image):
