@@ -22,7 +22,7 @@ struct Blk {
     char *file;
     BlkImage *img;                  /* NULL: no medium */
     const char *format;
-    bool cdrom, readonly, snapshot, locked, removable;
+    bool cdrom, readonly, snapshot, writes_asked, locked, removable;
     OnError werror, rerror;
     u32 in_flight;
     BlkReq *answered, **answered_end;       /* results known, done() not run */
@@ -67,6 +67,13 @@ static OnError on_error(const Blk *blk, const BlkReq *req, BlkResult result)
     if (what == ON_ERROR_ENOSPC)
         what = result == BLK_ERR_NOSPACE ? ON_ERROR_STOP : ON_ERROR_REPORT;
     return what;
+}
+
+const char *blk_error_action(const BlkReq *req)
+{
+    OnError what = on_error(req->blk, req, req->result);
+
+    return what == ON_ERROR_STOP ? "stop" : what == ON_ERROR_IGNORE ? "ignore" : "report";
 }
 
 static void wait_for_cont(Blk *blk, BlkReq *req)
@@ -242,7 +249,7 @@ bool blk_read_now(Blk *blk, u64 offset, void *buf, u32 bytes)
 
 static BlkImage *open_image(Blk *blk, const char *file, const char *format, Error *err)
 {
-    bool throw_away = blk->snapshot && !blk->readonly;
+    bool throw_away = (blk->snapshot || (image_is_device(file) && !blk->writes_asked)) && !blk->readonly;
     const BlkDriver *drv = image_driver(file, format, err);
     BlkImage *img = drv ? drv->open(blk->m, file, blk->readonly || throw_away, err) : NULL, *over;
 
@@ -310,6 +317,7 @@ Blk *blk_create(Machine *m, const DriveConfig *cfg, const char *name, Error *err
     blk->cdrom = cfg->cdrom;
     blk->readonly = cfg->readonly || cfg->cdrom;
     blk->snapshot = cfg->snapshot;
+    blk->writes_asked = cfg->writes_asked;
     blk->removable = cfg->cdrom || cfg->iface != IF_IDE;
     blk->answered_end = &blk->answered;
     blk->waiting_end = &blk->waiting;

@@ -86,7 +86,7 @@ struct BlkImage {                                   /* first member of each form
     bool readonly;
 };
 
-extern const BlkDriver raw_driver, qcow2_driver, overlay_driver;
+extern const BlkDriver raw_driver, qcow2_driver, overlay_driver, fat_driver;
 extern const BlkDriver qcow_driver, vmdk_driver, vpc_driver, vdi_driver, vhdx_driver, parallels_driver,
     bochs_driver, cow_driver, cloop_driver, dmg_driver;
 
@@ -104,6 +104,8 @@ static inline u64 round_up(u64 v, u64 to) { return (v + to - 1) / to * to; }
 /* The driver by name or, with format NULL, by what the file holds; NULL and err where there is none. */
 const BlkDriver *image_driver(const char *file, const char *format, Error *err);
 
+/* A disk or drive of the host by its name: d:, \\.\PhysicalDrive1, /dev/cdrom. */
+bool image_is_device(const char *file);
 const BlkDriver *image_driver_named(const char *format);        /* NULL: not in this build */
 const BlkDriver *image_driver_number(int n);                    /* NULL past the last */
 /* A name that leads to a device or to another computer is not opened because an image says so. */
@@ -123,6 +125,7 @@ BlkImage *raw_wrap(HostFile *f, const char *name, bool readonly);
 BlkImage *overlay_create(BlkImage *base, Error *err);
 /* What was written goes into the file, which must be the base's. Nothing in flight; blocking. */
 bool overlay_commit(BlkImage *img, Machine *m, const char *file, Error *err);
+bool overlay_has(BlkImage *img, u64 at, u64 bytes); /* any of it was written */
 bool overlay_usable(const BlkImage *img);           /* false: its base could not be opened again */
 
 /* Zeroed memory. A host without any left ends the program, as everywhere. */

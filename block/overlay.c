@@ -222,10 +222,12 @@ bool overlay_commit(BlkImage *img, Machine *m, const char *file, Error *err)
 {
     Overlay *ov = (Overlay *)img;
     const BlkDriver *drv = ov->base->drv;
-    BlkImage *to = drv->open(m, file, false, err);
+    BlkImage *to = drv->open ? drv->open(m, file, false, err) : NULL;
     Error why;
     bool ok;
 
+    if (!drv->open)
+        error_set(err, "%.300s: a folder is written by fat:rw: only", file);
     if (!to)
         return false;
     ok = write_all(ov, to, err) || error_prefix(err, "%.300s", file);
@@ -239,6 +241,17 @@ bool overlay_commit(BlkImage *img, Machine *m, const char *file, Error *err)
     if (ok)
         forget(ov);
     return ok;
+}
+
+bool overlay_has(BlkImage *img, u64 at, u64 bytes)
+{
+    u64 place;
+
+    for (u64 k = 0; k < bytes; k += SECTOR) {
+        if (in_file((Overlay *)img, at + k, &place))
+            return true;
+    }
+    return false;
 }
 
 bool overlay_usable(const BlkImage *img) { return ((const Overlay *)img)->base != NULL; }

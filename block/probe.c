@@ -43,9 +43,7 @@ static const struct {
 
 /* Names that are no files. */
 static const struct { const char *prefix, *what; } no_files[] = {
-    { "\\\\.\\", "disks and drives of the host" }, { "//./", "disks and drives of the host" },
-    { "/dev/cdrom", "disks and drives of the host" },
-    { "fat:", "folders as disks" }, { "nbd:", "network disks" }, { "http://", "network disks" },
+    { "nbd:", "network disks" }, { "http://", "network disks" },
     { "https://", "network disks" }, { "ftp://", "network disks" }, { "ssh://", "network disks" },
     { "json:", "json: descriptions" },
 };
@@ -56,8 +54,6 @@ static bool is_file_name(const char *file, Error *err)
         if (!strncmp(file, no_files[i].prefix, strlen(no_files[i].prefix)))
             return error_set(err, "%.300s: %s are not supported by this build", file, no_files[i].what);
     }
-    if ((file[0] | 0x20) >= 'a' && (file[0] | 0x20) <= 'z' && file[1] == ':' && !file[2])
-        return error_set(err, "%s: disks and drives of the host are not supported by this build", file);
     return true;
 }
 
@@ -88,15 +84,24 @@ static bool is_device_name(const char *last)
 bool image_name_allowed(const char *image, const char *name, Error *err)
 {
     bool network = (name[0] == '\\' || name[0] == '/') && (name[1] == '\\' || name[1] == '/');
+    bool special = !strncmp(name, "fat:", 4) || image_is_device(name);
     const char *last = name;
 
     for (const char *p = name; *p; p++) {
         if (*p == '/' || *p == '\\')
             last = p + 1;
     }
-    return (!network && !is_device_name(last)) ||
+    return (!network && !special && !is_device_name(last)) ||
            error_set(err, "%.300s: the backing file or extent %.100s is a device or on another computer; it "
                      "is not opened because an image names it", image, name);
+}
+
+bool image_is_device(const char *file)
+{
+    bool letter = (file[0] | 0x20) >= 'a' && (file[0] | 0x20) <= 'z';
+
+    return !strncmp(file, "\\\\.\\", 4) || !strncmp(file, "//./", 4) || !strncmp(file, "/dev/", 5) ||
+           (letter && file[1] == ':' && !file[2]);
 }
 
 const BlkDriver *image_driver_number(int n)
@@ -139,6 +144,8 @@ const BlkDriver *image_driver(const char *file, const char *format, Error *err)
     const BlkDriver *drv;
     HostFile *f;
 
+    if (!strncmp(file, "fat:", 4))
+        return &fat_driver;
     if (!is_file_name(file, err))
         return NULL;
     if (format) {

@@ -6,7 +6,7 @@ debian=(
     gcc libc6-dev binutils zlib1g-dev               # the core for the build machine, with sanitizers
     mingw-w64-x86-64-dev gcc-mingw-w64-x86-64 binutils-mingw-w64-x86-64 libz-mingw-w64-dev
     seabios                                         # firmware
-    dpkg-dev xz-utils mtools                        # SDL2's source, tests that look into floppy images
+    dpkg-dev xz-utils mtools dosfstools e2fsprogs   # SDL2's source, tests that look into floppy images
     wine wine64 xvfb xauth xdotool imagemagick      # running and looking at it
     nsis zip python3                                # installer and tests
 )

@@ -1,18 +1,23 @@
 #!/usr/bin/env python3
 """Measures and prints figures; nothing here passes or fails. What was measured stands in docs/performance.md.
 
-    bench.py --qemu PROGRAM [boot] [work] [idle] [clock]        all of them if none is named
+    bench.py --qemu PROGRAM [boot] [work] [idle] [clock] [images] [disk]        all of them if none is named
 
 boot   Linux to its first userspace line, beside the packaged qemu-system-i386 where that is installed
 work   what a shell does in that Linux, up to its power-off, beside the packaged one; in brackets CPU seconds
 idle   CPU time of an idle guest at its shell prompt
 clock  how far the guest's clocks are from the host's after a minute in which the guest computes
+images qemu-img: convert and bench, beside the packaged one
+disk   a Linux guest reads and writes an IDE disk by DMA, beside the packaged qemu-system-i386 on the same image
 """
 import argparse
 import os
+import random
 import shutil
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -151,12 +156,87 @@ def rtc(guest, seconds):
     print(f"clock: RTC: {100 * (guest_time / host_time - 1):+.3f} % after {host_time:.0f} s of computing")
 
 
+def sample(path, megabytes):
+    """A disk as they are: programs and texts, noise, and a third of it empty."""
+    source = random.Random(1)
+    with open(sys.executable, "rb") as f:
+        program = f.read()
+    words = b"".join(b"line %d of some text\n" % i for i in range(50000))
+    with open(path, "wb") as f:
+        f.truncate(megabytes << 20)
+        for at in range(megabytes):
+            f.seek(at << 20)
+            kind = at % 6
+            if kind < 2:
+                start = source.randrange(max(1, len(program) - (1 << 20)))
+                f.write(program[start : start + (1 << 20)])
+            elif kind == 2:
+                f.write(words[: 1 << 20])
+            elif kind == 3:
+                f.write(source.randbytes(1 << 20))
+
+
+def images(host, runs):
+    ours = os.path.join(os.path.dirname(host.program), os.path.basename(host.program).replace("qemu", "qemu-img", 1))
+    tools = [(["wine"] if host.wine else []) + [ours]]
+    if shutil.which("qemu-img"):
+        tools.append([shutil.which("qemu-img")])
+    with tempfile.TemporaryDirectory(prefix="qemu-win-bench-") as folder:
+        sample(os.path.join(folder, "a.raw"), 240)
+        small = ["bench", "-c", "20000", "-d", "32", "-S", "4100096", "-s", "4096", "-f", "qcow2", "a.qcow2"]
+        work = [
+            ("convert raw to qcow2", ["convert", "-f", "raw", "-O", "qcow2", "a.raw", "a.qcow2"]),
+            ("convert qcow2 to raw", ["convert", "-f", "qcow2", "-O", "raw", "a.qcow2", "b.raw"]),
+            ("convert -c raw to qcow2", ["convert", "-c", "-f", "raw", "-O", "qcow2", "a.raw", "c.qcow2"]),
+            ("bench 4 KiB, scattered", small),
+            ("bench 1 MiB in a row", ["bench", "-c", "240", "-d", "8", "-s", "1M", "-f", "qcow2", "a.qcow2"]),
+        ]
+        for name, arguments in work:
+            best = [None] * len(tools)
+            for _ in range(runs):
+                for i, tool in enumerate(tools):
+                    before, start = os.times(), time.monotonic()
+                    subprocess.run(
+                        tool + arguments, cwd=folder, env=host.environment, check=True, stdout=subprocess.DEVNULL
+                    )
+                    now = os.times()
+                    cpu = now.children_user + now.children_system - before.children_user - before.children_system
+                    best[i] = min(best[i] or (1e9, 0), (time.monotonic() - start, cpu))
+            text = ", ".join(
+                f"{who} {seconds:.2f} s ({cpu:.2f} s of CPU)" for who, (seconds, cpu) in zip(("ours", "packaged"), best)
+            )
+            print(f"images: {name}: {text}")
+
+
+def disk(hosts):
+    work = [
+        ("1 MiB reads in a row", "dd if=/dev/sda of=/dev/null bs=1M count=200 iflag=direct"),
+        ("4 KiB reads in a row", "dd if=/dev/sda of=/dev/null bs=4k count=4000 iflag=direct"),
+        ("1 MiB writes in a row", "dd if=/dev/zero of=/dev/sda bs=1M count=100 oflag=direct"),
+        ("4 KiB writes in a row", "dd if=/dev/zero of=/dev/sda bs=4k count=4000 oflag=direct"),
+    ]
+    for host in hosts:
+        with tempfile.TemporaryDirectory(prefix="qemu-win-bench-") as folder:
+            image = os.path.join(folder, "disk.raw")
+            sample(image, 240)
+            drive = ["-drive", f"file={host.path(image)},format=raw"]
+            with Guest(host, kernel(host, "console=ttyS0 quiet") + drive) as guest:
+                guest.wait_serial("guest:/root#", 120)
+                shell(guest, "modprobe -a ata_piix sd_mod; sleep 2", 60)
+                for name, command in work:
+                    start = time.monotonic()
+                    text = shell(guest, command, 300)
+                    good = "" if "error" not in text and "invalid" not in text else f": {text}"
+                    print(f"disk: {os.path.basename(host.program)}: {name}: {time.monotonic() - start:.2f} s{good}")
+                guest.quit()
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--qemu", required=True)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("what", nargs="*", default=["boot", "work", "idle", "clock"])
+    parser.add_argument("what", nargs="*", default=["boot", "work", "idle", "clock", "images", "disk"])
     options = parser.parse_args()
     host = Host(options.qemu)
     packaged = shutil.which("qemu-system-i386")
@@ -172,6 +252,10 @@ def main():
                 idle(each, options.seconds)
         if "clock" in options.what:
             clock(host, options.seconds)
+        if "images" in options.what:
+            images(host, options.runs)
+        if "disk" in options.what:
+            disk(hosts)
     except Failure as why:
         print(why)
         return 1

@@ -24,6 +24,8 @@ GUEST_MODULES = (
     "errors",
     "images",
     "disk_errors",
+    "folders",
+    "kill",
     "power",
     "ports",
     "qmp",

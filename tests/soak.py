@@ -18,6 +18,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from guests import kill  # noqa: E402
 from guests.linux import GUESTS, kernel, shell  # noqa: E402
 from guests.power import ACTIONS  # noqa: E402
 from guests.snapshots import rounds as snapshot_rounds  # noqa: E402
@@ -98,6 +99,7 @@ def main():
         ("soak/memtest", lambda t: memtest_pass(t, host, 1800)),
         ("soak/resets", lambda t: many_resets(t, host, 300)),
         ("soak/snapshots", lambda t: snapshot_rounds(t, host, 1000, int(time.time()))),
+        ("soak/kill", lambda t: kill.in_folder(lambda t, tool, folder: kill.rounds(t, tool, folder, 20))(t, host)),
     ]
     for name in options.unit:
         if os.path.basename(name) == "test_translate":

@@ -9,11 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wctype.h>
 #include <winioctl.h>
 
 struct HostFile {
     HANDLE handle;
     bool sparse;
+    DWORD sector;     /* a disk or drive: reads and writes are in these; 0: a file */
+    u64 device_bytes; /* a disk or drive: its size */
 };
 
 HANDLE file_handle(HostFile *f)
@@ -61,9 +64,66 @@ static int control(HANDLE h, DWORD what, void *in, DWORD in_bytes, void *out, DW
     return ok ? (int)n : -1;
 }
 
+/* ---- disks and drives ---- */
+
+static bool first_cdrom(wchar_t *name)
+{
+    for (wchar_t letter = L'A'; letter <= L'Z'; letter++) {
+        wchar_t root[] = {letter, L':', L'\\', 0};
+        if (GetDriveTypeW(root) == DRIVE_CDROM) {
+            wsprintfW(name, L"\\\\.\\%c:", letter);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* d: and /dev/cdrom become what CreateFile wants; false: the name of a file. */
+static bool device_name(const wchar_t *path, wchar_t *name, size_t size)
+{
+    if (!wcscmp(path, L"/dev/cdrom"))
+        return first_cdrom(name);
+    if (iswalpha(path[0]) && path[1] == L':' && !path[2]) {
+        wsprintfW(name, L"\\\\.\\%c:", path[0]);
+        return true;
+    }
+    if ((wcsncmp(path, L"\\\\.\\", 4) && wcsncmp(path, L"//./", 4)) || wcslen(path) >= size)
+        return false;
+    wcscpy(name, path);
+    wcsncpy(name, L"\\\\.\\", 4);
+    return true;
+}
+
+/* Only disks and drives have such a length. */
+static void ask_device(HostFile *f)
+{
+    GET_LENGTH_INFORMATION length;
+    DISK_GEOMETRY geometry;
+    if (control(f->handle, IOCTL_DISK_GET_LENGTH_INFO, NULL, 0, &length, sizeof length) < 0)
+        return;
+    f->device_bytes = (u64)length.Length.QuadPart;
+    f->sector = 512;
+    if (control(f->handle, IOCTL_DISK_GET_DRIVE_GEOMETRY, NULL, 0, &geometry, sizeof geometry) >= 0 &&
+        geometry.BytesPerSector >= 512 && geometry.BytesPerSector <= 65536)
+        f->sector = geometry.BytesPerSector;
+}
+
+static HANDLE open_device(const wchar_t *name, unsigned flags, DWORD *code)
+{
+    DWORD access = GENERIC_READ | (flags & HOST_WRITE ? GENERIC_WRITE : 0);
+    HANDLE h = CreateFileW(name, access, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL, OPEN_EXISTING,
+                           FILE_FLAG_OVERLAPPED, NULL);
+    *code = GetLastError();
+    return h;
+}
+
 static HANDLE open_named(const char *path, unsigned flags, DWORD *code)
 {
-    wchar_t *wide = wide_path(path);
+    wchar_t *wide = wide_path(path), device[64];
+    if (device_name(wide, device, ARRAY_LEN(device))) {
+        free(wide);
+        return open_device(device, flags, code);
+    }
     DWORD access = (flags & HOST_READ ? GENERIC_READ : 0) | (flags & HOST_WRITE ? GENERIC_WRITE : 0);
     DWORD share =
         flags & HOST_WRITE ? FILE_SHARE_READ : FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
@@ -102,6 +162,7 @@ HostFile *host_file_open(const char *path, unsigned flags, Error *err)
     if (!f)
         abort();
     f->handle = h;
+    ask_device(f);
     BY_HANDLE_FILE_INFORMATION info;
     f->sparse = GetFileInformationByHandle(h, &info) &&
                 (info.dwFileAttributes & FILE_ATTRIBUTE_SPARSE_FILE);
@@ -117,6 +178,8 @@ void host_file_close(HostFile *f)
 u64 host_file_size(HostFile *f)
 {
     LARGE_INTEGER size;
+    if (f->sector)
+        return f->device_bytes;
     return GetFileSizeEx(f->handle, &size) ? (u64)size.QuadPart : 0;
 }
 
@@ -180,6 +243,21 @@ static BOOL WINAPI transfer_write(HANDLE h, void *buf, DWORD bytes, DWORD *done,
     return WriteFile(h, buf, bytes, done, o);
 }
 
+static bool transfer(HostFile *f, Transfer *go, const char *what, u64 offset, u8 *buf, size_t bytes,
+                     Error *err);
+
+/* A part of a disk's sectors: they are read whole. */
+static bool read_part(HostFile *f, u64 offset, void *buf, size_t bytes, Error *err)
+{
+    u64 from = offset / f->sector * f->sector, end = (offset + bytes + f->sector - 1) / f->sector * f->sector;
+    u8 *all = malloc(end - from);
+    bool ok = all && transfer(f, ReadFile, "read", from, all, end - from, err);
+    if (ok)
+        memcpy(buf, all + (offset - from), bytes);
+    free(all);
+    return ok;
+}
+
 /* Whole or failed, in pieces of at most 1 GiB. */
 static bool transfer(HostFile *f, Transfer *go, const char *what, u64 offset, u8 *buf, size_t bytes,
                      Error *err)
@@ -210,6 +288,8 @@ static bool transfer(HostFile *f, Transfer *go, const char *what, u64 offset, u8
 
 bool host_file_read(HostFile *f, u64 offset, void *buf, size_t bytes, Error *err)
 {
+    if (f->sector && (offset % f->sector || bytes % f->sector))
+        return read_part(f, offset, buf, bytes, err);
     return transfer(f, ReadFile, "read", offset, buf, bytes, err);
 }
 

@@ -54,6 +54,8 @@ void blk_submit(Blk *blk, BlkReq *req);
 void blk_drain(Blk *blk);
 /* A drive has such requests: its state can't be saved. */
 bool blk_waits(const Blk *blk);
+/* Of a failed request: "report", "stop" or "ignore". */
+const char *blk_error_action(const BlkReq *req);
 /* machine.c: the waiting requests of all drives are made again; or, at a reset, end with their error. */
 void blk_retry_all(Machine *m);
 void blk_give_up_all(Machine *m);

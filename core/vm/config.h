@@ -21,6 +21,7 @@ typedef struct {
     DriveIf iface;
     int index;                  /* IDE: 0..3 hda..hdd; floppy: 0..1 */
     bool used, cdrom, readonly, snapshot;
+    bool writes_asked;          /* readonly=off was typed: disks of the host are written */
     char *file;                 /* NULL: drive without a medium */
     char *format;               /* NULL: probe (raw is never probed into another format silently) */
     char *id;

@@ -456,6 +456,8 @@ bool machine_service(Machine *m, u64 *deadline_ns)
     return !t->quit;
 }
 
+bool machine_io_error(Machine *m) { return !m->thread->running && m->thread->io_error; }
+
 const char *machine_state_name(Machine *m)
 {
     if (m->thread->powered_off)

@@ -122,7 +122,8 @@ void machine_tell(Machine *m, MachineEvent e, const char *detail, void *subject)
  */
 bool machine_service(Machine *m, u64 *deadline_ns);
 
-/* "running", "paused", "shutdown", ... for titles and the monitor. */
+bool machine_io_error(Machine *m);              /* paused because of one */
+/* "running", "paused", "paused (io-error)", "shutdown", ... for titles and the monitor. */
 const char *machine_state_name(Machine *m);
 
 #endif

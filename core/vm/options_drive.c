@@ -154,7 +154,9 @@ static bool drive_word(Parse *p, const char *arg, DriveWords *w, const char *key
     } else if (!strcmp(key, "unit")) {
         return drive_number(p, arg, key, value, &w->unit, &w->has_unit);
     } else if (!strcmp(key, "readonly") || !strcmp(key, "read-only")) {
-        return drive_switch(p, arg, key, value, &w->d.readonly);
+        bool ok = drive_switch(p, arg, key, value, &w->d.readonly);
+        w->d.writes_asked = ok && !w->d.readonly;
+        return ok;
     } else if (!strcmp(key, "snapshot")) {
         return drive_switch(p, arg, key, value, &w->d.snapshot);
     } else if (!strcmp(key, "werror")) {

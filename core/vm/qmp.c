@@ -182,7 +182,7 @@ static void io_error_event(Machine *m, const char *drive, const BlkReq *req)
     json_string(&o, "device", drive);
     json_string(&o, "node-name", drive);
     json_string(&o, "operation", req->op == BLK_READ ? "read" : "write");
-    json_string(&o, "action", "report");
+    json_string(&o, "action", blk_error_action(req));
     json_bool(&o, "nospace", req->result == BLK_ERR_NOSPACE);
     json_string(&o, "reason",
                 req->result == BLK_ERR_NOSPACE ? "no space left on the host" : "input/output error");

@@ -117,7 +117,7 @@ static bool query_commands(QmpCall *c)
 static bool query_status(QmpCall *c)
 {
     json_open(c->out, NULL, '{');
-    json_string(c->out, "status", machine_state_name(c->m));
+    json_string(c->out, "status", machine_io_error(c->m) ? "io-error" : machine_state_name(c->m));
     json_bool(c->out, "singlestep", false);
     json_bool(c->out, "running", machine_running(c->m));
     json_close(c->out, '}');
