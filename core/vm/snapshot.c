@@ -90,6 +90,9 @@ static bool find_disks(Snapshots *s, Error *err)
         if (!blk_keeps_changes(blk))
             return error_set(err, "%s (%.200s) throws its changes away (-snapshot): there is nothing to go back to",
                              blk_name(blk), blk_file(blk));
+        if (blk_waits(blk))
+            return error_set(err, "%s waits after an error of the host; 'cont' or 'system_reset' first",
+                             blk_name(blk));
         if (!blk_can_snapshot(blk))
             return error_set(err, "%s (%.160s) can't keep snapshots; "
                              "'qemu-img convert -O qcow2 %.160s new.qcow2' makes an image that can", blk_name(blk),
@@ -740,6 +743,8 @@ bool snapshot_load(Machine *m, const char *which, char note[512], Error *err)
         give_up_present(s);
         ok = false;
     }
+    if (ok)
+        blk_give_up_all(m);
     if (ok && !switch_over(s, &g, err)) {
         if (keeps)
             give_up_present(s);
