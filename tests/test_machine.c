@@ -20,6 +20,7 @@ static int runs;
 bool cpu_has_work(Cpu *cpu) { (void)cpu; return interrupt; }
 void cpu_attention(Cpu *cpu, u32 bits) { (void)cpu; stop_wanted |= bits & CPU_ATT_STOP; }
 void cpu_reset(Cpu *cpu) { (void)cpu; }
+void cpu_resume(Cpu *cpu) { (void)cpu; }
 void cpu_memory_changed(Cpu *cpu) { (void)cpu; }
 void cpu_code_written(Cpu *cpu, u32 page, u32 offset, u32 bytes)
 {

@@ -257,6 +257,7 @@ static void test_stood(void)
 {
     wr(11, 0x02);
     set_clock(0x20, 0x06, 0x06, 0x17, 0x23, 0x59, 0x50);
+    wr(6, 7);
     m->stood(m->stood_opaque, 3661 * SEC + 600 * MS);
     CHECK_MSG(shows("2006-06-18 1 01:00:51") || shows("2006-06-18 1 01:00:52"), "the date went on meanwhile");
     for (int i = 0; i < 10; i++)

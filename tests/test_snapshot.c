@@ -37,10 +37,6 @@ bool host_resource(const char *name, const void **data, size_t *size)
     return *size;
 }
 
-/* Options' texts belong to the machine for its life: the first one leaves them behind. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void) { return "detect_leaks=0"; }
-
 static char *text(const char *s)
 {
     char *copy = malloc(strlen(s) + 1);
@@ -57,6 +53,7 @@ static bool make(const char *file, const char *loadvm, bool ok_expected)
     cfg.drive[0] = (DriveConfig){ .iface = IF_IDE, .used = true, .file = text(file) };
     cfg.loadvm = loadvm ? text(loadvm) : NULL;
     m = machine_create(&cfg, pc_arena_bytes(&cfg), &err);
+    config_free(&cfg);
     machine_lock(m);
     bool ok = pc_create(m, &err) && machine_start(m, &err);
     CHECK_MSG(ok == ok_expected, "start on %s: %s", file, err.text);

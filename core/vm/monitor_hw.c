@@ -67,11 +67,26 @@ void monitor_o(Monitor *mon, const Args *a)
     machine_unpark(mon->m);
 }
 
+/* As value_of(), but it ends at a space: a file's name that begins with a slash is no division. */
+static bool word_of(Monitor *mon, const char *what, const char **p, u64 *value)
+{
+    char word[128];
+    while (**p == ' ')
+        ++*p;
+    int len = (int)strcspn(*p, " ");
+    const char *at = word;
+    snprintf(word, sizeof word, "%.*s", len, *p);
+    *p += len;
+    while (**p == ' ')
+        ++*p;
+    return value_of(mon, what, &at, value);
+}
+
 /* The addr and size of sum, memsave and pmemsave. */
 static bool range_of(Monitor *mon, const char *what, const char **p, u64 *addr, u64 *size)
 {
     enum { LARGEST = 1 << 30 };
-    if (!value_of(mon, what, p, addr) || !value_of(mon, what, p, size))
+    if (!word_of(mon, what, p, addr) || !word_of(mon, what, p, size))
         return false;
     if (*addr >> 40 || !*size || *size > LARGEST) {
         monitor_printf(mon, "%s: the size is 1 byte to 1 GiB\n", what);
