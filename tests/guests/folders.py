@@ -2,6 +2,7 @@
 import hashlib
 import os
 import random
+import re
 import shutil
 import subprocess
 import tempfile
@@ -89,7 +90,11 @@ def test_folders_linux(t, tool, folder):
     with Guest(host, arguments) as guest:
         guest.wait_serial("guest:/root#", 90)
         shell(guest, "modprobe -a ata_piix sd_mod vfat nls_cp437 nls_utf8 nls_iso8859-1; sleep 2; mkdir /a /b", 60)
-        read = shell(guest, "mount -t vfat /dev/sda1 /a && mount -t vfat /dev/sdb1 /b && md5sum /a/Deep/BIG.BIN", 60)
+        # Linux names disks in the order in which they answer: the master's address is 0:0:0:0, the slave's 0:0:1:0
+        names = shell(guest, "for d in /sys/block/sd?; do echo $(readlink $d/device) ${d##*/}; done", 20)
+        first, second = (re.search(rf"0:0:{n}:0 (sd.)", names)[1] for n in (0, 1))
+        mount = f"mount -t vfat /dev/{first}1 /a && mount -t vfat /dev/{second}1 /b"
+        read = shell(guest, f"{mount} && md5sum /a/Deep/BIG.BIN", 60)
         t.check(hashlib.md5(files["Deep/BIG.BIN"]).hexdigest() in read, "Linux reads a file", read)
         shell(guest, "echo lost >/a/lost.txt; sync", 30)
         shell(

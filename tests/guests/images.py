@@ -238,7 +238,7 @@ def test_images_tools(t, tool, folder):
     ):
         tool.ends(0, "measure", "--output=json", *arguments)
         ours = json.loads(tool.text)
-        if PACKAGED:
+        if PACKAGED and not (tool.host.windows and "a.raw" in arguments):  # a file made by others has no holes there
             theirs = json.loads(
                 subprocess.run(
                     [PACKAGED, "measure", "--output=json", *arguments],
