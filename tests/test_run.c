@@ -480,12 +480,13 @@ static void compare_ways(u64 first, u64 count)
 enum { IRQ_VECTOR = 0x50, ROUNDS = WINDOW - 0x1000, RING0_STACK = 0x9000, LOOP_INSNS = 40, LOOP_TIMES = 60 };
 
 static volatile unsigned ticks;
+static volatile bool interrupts;    /* privilege 3 only: elsewhere their frames stay behind below ESP */
 
 /* On the thread that runs the guest, in the middle of it. */
 static void tick(int signal)
 {
     (void)signal;
-    if (++ticks & 1) {
+    if (++ticks & 1 || !interrupts) {
         cpu_attention(cpu, CPU_ATT_STOP);
     } else {
         __atomic_store_n(&cpu->s.intr, 1, __ATOMIC_SEQ_CST);
@@ -529,6 +530,7 @@ static void make_loop(u64 n)
     u32 imms = 0, sub, at;
     bool user = n & 1;
 
+    interrupts = user;
     code16 = false;
     seed(n + 5000000);
     cpu_reset(cpu);
