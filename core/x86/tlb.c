@@ -19,7 +19,7 @@
 
 #include <stdlib.h>
 
-enum { LIST_MAX = 16384, SPACES = 8, PTE_DIRTY = 0x40 };
+enum { LIST_MAX = 16384, SPACES = 8, REVIEWS_MAX = 64, PTE_DIRTY = 0x40 };
 
 /* One fill. An entry that was filled more than once is on the list as often, and stays only if all agree. */
 typedef struct {
@@ -35,6 +35,7 @@ typedef struct {
     u32 cr3;
     bool known;                 /* cr3 says whose it is; else it is empty, or the current one */
     u64 used;                   /* when it was left, to find the one that nobody needs */
+    u32 reviews;                /* since it was empty */
     u32 count[2];
     Filled *list[2];
     u32 large[2][32];           /* a bit for each 4 MiB that a large page was used in */
@@ -181,9 +182,16 @@ static bool still_so(const Filled *f)
            !((load32(f->at[1]) ^ f->entry[1]) & ~(u32)PTE_DIRTY);
 }
 
-/* What a load of CR3 leaves of the current space. */
+/*
+ * What a load of CR3 leaves of the current space. Now and then it is nothing: who still uses a page fills it
+ * again, and the others, each of which costs a look at every load, are gone.
+ */
 static void space_review(Cpu *cpu, Space *s)
 {
+    if (++s->reviews == REVIEWS_MAX) {
+        s->reviews = 0;
+        space_clear(cpu, s);
+    }
     for (unsigned u = 0; u < 2; u++) {
         u32 kept = 0;
 
