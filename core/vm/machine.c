@@ -99,16 +99,29 @@ void machine_destroy(Machine *m)
 
 void machine_lock(Machine *m) { host_lock(m->thread->lock); }
 
+/* Whose the virtual timers are, the vCPU's or the main loop's. */
+static void keep_time(Machine *m, bool keep)
+{
+    m->thread->keeps_time = keep;
+    clock_keep(m, keep);
+}
+
 void machine_unlock(Machine *m)
 {
     MachineThread *t = m->thread;
     bool wake = t->halted && m->cpu && cpu_has_work(m->cpu);
 
+    bool keeper = wake && t->keeps_time;
+
     if (wake) {
         t->halted = false;
         t->run_start_ns = host_now_ns();
     }
+    if (keeper)
+        keep_time(m, false);
     host_unlock(t->lock);
+    if (keeper)
+        host_wake();                    /* its timers are the main loop's again */
     if (wake)
         /* after the unlock, so that the vCPU does not wake only to wait for the lock */
         host_cond_signal(t->cpu_cond);
@@ -123,12 +136,6 @@ enum {
     COARSE_NS = 2 * MS,         /* nearer timers are the main loop's, whose waits are more exact */
     WATCH_NS = 50 * MS,
 };
-
-static void keep_time(Machine *m, bool keep)
-{
-    m->thread->keeps_time = keep;
-    clock_keep(m, keep);
-}
 
 /* vCPU thread. */
 static void sleep_halted(Machine *m)
