@@ -185,8 +185,11 @@ static void ended(Snapshots *s)
             blk_save_abort(s->save[i]);
         s->save[i] = NULL;
     }
-    if (s->ram)
+    if (s->ram) {
+        machine_park(s->m);             /* the vCPU may be about to have a page kept */
         ram_save_free(s->ram, !s->switched);
+        machine_unpark(s->m);
+    }
     s->ram = NULL;
     state_free(&s->state);
     free(s->picture);
@@ -455,6 +458,15 @@ static bool step(Snapshots *s)
     return true;
 }
 
+/* With the vCPU parked: it may be about to ask the load for a page. */
+static void end_load(Snapshots *s)
+{
+    machine_park(s->m);
+    ram_load_free(s->load);
+    s->load = NULL;
+    machine_unpark(s->m);
+}
+
 void snapshot_service(Machine *m)
 {
     Snapshots *s = m->snapshots;
@@ -463,10 +475,8 @@ void snapshot_service(Machine *m)
         return;
     while (step(s))
         ;
-    if (s->load && ram_load_done(s->load)) {
-        ram_load_free(s->load);
-        s->load = NULL;
-    }
+    if (s->load && ram_load_done(s->load))
+        end_load(s);
 }
 
 void snapshot_finish(Machine *m)
@@ -481,10 +491,8 @@ void snapshot_finish(Machine *m)
         else
             ram_save_wait(s->ram);
     }
-    if (s && s->load) {
-        ram_load_free(s->load);
-        s->load = NULL;
-    }
+    if (s && s->load)
+        end_load(s);
 }
 
 void snapshot_destroy(Machine *m)
