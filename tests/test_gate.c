@@ -6,9 +6,7 @@
  */
 #include "test.h"
 
-#include "../core/vm/machine.h"
 #include "../core/x86/system.h"
-#include "host_posix.h"
 
 #include <string.h>
 
@@ -17,12 +15,12 @@ enum {
     GDT = 0x1000, IDT = 0x2000, TSS = 0x3000, STACK0 = 0x8800, STACK3 = 0x9800, USED = 0x10000,
     SELECTORS = 16,
 };
+
+#include "bare_cpu.h"
 enum { INTERRUPT, IRET, SYSENTER, SYSEXIT, LOAD, KINDS };
 
 typedef struct { int kind, vector, seg; bool software, has_error; u16 sel; } Case;
 
-static Machine *m;
-static Cpu *cpu;
 static u8 *ram, before[USED], after[USED];
 static u32 seed = 88172645u, taken[KINDS];
 
@@ -263,21 +261,8 @@ static void test_unknown_to_the_tlb(void)
 
 int main(void)
 {
-    Error err = { "" };
-    Config cfg;
-    MemRegion *region;
-
-    host_posix_init();
-    config_default(&cfg);
-    m = machine_create(&cfg, RAM_BYTES + (1 << 20), &err);
-    region = mem_ram(m->mem, "ram", RAM_BYTES);
-    mem_map(m->mem, region, 0, 0, RAM_BYTES, 0, MEM_RW);
-    ram = mem_ram_ptr(region);
-    cpu = cpu_create(m, NULL, &err);
-    CHECK_MSG(cpu != NULL, "%s", err.text);
-    if (!cpu)
+    if (!bare_cpu_create())
         return test_end();
-    m->cpu = cpu;
     test_same_as_the_long_way();
     test_changes_are_seen();
     test_unknown_to_the_tlb();

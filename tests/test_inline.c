@@ -9,9 +9,7 @@
  */
 #include "test.h"
 
-#include "../core/vm/machine.h"
 #include "../core/x86/system.h"
-#include "host_posix.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -21,11 +19,11 @@ enum {
     HALTS = 0x6000, STACK0 = 0x8000, CODE = 0x10000, STACK3 = 0x20000, DATA = 0x40000, DATA_PAGES = 6,
     ABSENT = DATA + 3 * PAGE_SIZE, IRQ_VECTOR = 0x40, ALIAS = 0x200000,
 };
+
+#include "bare_cpu.h"
 #define NOWHERE 0xff812345u
 
-static Machine *m;
-static Cpu *cpu;
-static u8 *ram, *out, start_ram[RAM_BYTES], first_ram[RAM_BYTES];
+static u8 *out, start_ram[RAM_BYTES], first_ram[RAM_BYTES];
 static X86State start_state;
 static u32 seed;
 
@@ -243,24 +241,12 @@ static void test_kind(void (*program)(void), const char *what, u32 rounds)
 
 int main(void)
 {
-    Error err = { "" };
-    Config cfg;
-    MemRegion *region;
     const char *first = getenv("QEMU_WIN_SEED"), *rounds = getenv("QEMU_WIN_ROUNDS");
     u32 n = rounds ? (u32)strtoul(rounds, NULL, 0) : 2000;
 
     seed = 2463534242u + (first ? (u32)strtoul(first, NULL, 0) * 2654435761u : 0);
-    host_posix_init();
-    config_default(&cfg);
-    m = machine_create(&cfg, RAM_BYTES + (1 << 20), &err);
-    region = mem_ram(m->mem, "ram", RAM_BYTES);
-    mem_map(m->mem, region, 0, 0, RAM_BYTES, 0, MEM_RW);
-    ram = mem_ram_ptr(region);
-    cpu = cpu_create(m, NULL, &err);
-    CHECK_MSG(cpu != NULL, "%s", err.text);
-    if (!cpu)
+    if (!bare_cpu_create())
         return test_end();
-    m->cpu = cpu;
     cpu_connect_intack(cpu, acknowledge, NULL);
     machine_lock(m);
     test_kind(string_program, "string instructions", n);

@@ -4,19 +4,18 @@
  */
 #include "test.h"
 
-#include "../core/vm/machine.h"
 #include "../core/x86/system.h"
-#include "host_posix.h"
 
 #include <string.h>
 
 enum { RAM_BYTES = 4 << 20, WINDOW = 0x30000, WINDOW_BYTES = 0x4000, ROUNDS = 40000 };
+
+#include "bare_cpu.h"
 enum { MOVS, CMPS, STOS, LODS, SCAS, KINDS };
 
 static const u8 opcodes[KINDS] = { 0xa4, 0xa6, 0xaa, 0xac, 0xae };
 static X86Helper *const helpers[KINDS] = { helper_movs, helper_cmps, helper_stos, helper_lods, helper_scas };
 static const char *const names[KINDS] = { "movs", "cmps", "stos", "lods", "scas" };
-static Cpu *cpu;
 static u8 *ram, expected[WINDOW_BYTES];
 static u32 seed = 2463534242u;
 
@@ -107,22 +106,8 @@ static void one(int kind)
 
 int main(void)
 {
-    Error err = { "" };
-    Config cfg;
-    Machine *m;
-    MemRegion *region;
-
-    host_posix_init();
-    config_default(&cfg);
-    m = machine_create(&cfg, RAM_BYTES + (1 << 20), &err);
-    region = mem_ram(m->mem, "ram", RAM_BYTES);
-    mem_map(m->mem, region, 0, 0, RAM_BYTES, 0, MEM_RW);
-    ram = mem_ram_ptr(region);
-    cpu = cpu_create(m, NULL, &err);
-    CHECK_MSG(cpu != NULL, "%s", err.text);
-    if (!cpu)
+    if (!bare_cpu_create())
         return test_end();
-    m->cpu = cpu;
     device_reset(&cpu->dev);
     for (int i = 0; i < SEG_COUNT; i++)
         cpu->s.seg[i] = (Seg){ 0, 0xffffffffu, 0, 0x93 };

@@ -5,19 +5,16 @@
  */
 #include "test.h"
 
-#include "../core/vm/machine.h"
 #include "../core/x86/block.h"
 #include "../core/x86/system.h"
-#include "host_posix.h"
 
 enum {
     RAM_BYTES = 4 << 20, DIRECTORIES = 12, DIRECTORY = 0x100000, TABLE = 0x140000, TABLES = 6, PAGES = 64,
     ROUNDS = 60000,
 };
 
-static Machine *m;
-static Cpu *cpu;
-static u8 *ram;
+#include "bare_cpu.h"
+
 static u32 seed = 2463534242u;
 
 static u32 next(void)
@@ -238,21 +235,8 @@ static void test_code_is_watched_everywhere(void)
 
 int main(void)
 {
-    Error err = { "" };
-    Config cfg;
-    MemRegion *region;
-
-    host_posix_init();
-    config_default(&cfg);
-    m = machine_create(&cfg, RAM_BYTES + (1 << 20), &err);
-    region = mem_ram(m->mem, "ram", RAM_BYTES);
-    mem_map(m->mem, region, 0, 0, RAM_BYTES, 0, MEM_RW);
-    ram = mem_ram_ptr(region);
-    cpu = cpu_create(m, NULL, &err);
-    CHECK_MSG(cpu != NULL, "%s", err.text);
-    if (!cpu)
+    if (!bare_cpu_create())
         return test_end();
-    m->cpu = cpu;
     test_what_is_seen();
     test_globals();
     test_more_spaces_than_are_kept();
