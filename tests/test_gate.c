@@ -21,7 +21,7 @@ enum { INTERRUPT, IRET, SYSENTER, SYSEXIT, LOAD, KINDS };
 
 typedef struct { int kind, vector, seg; bool software, has_error; u16 sel; } Case;
 
-static u8 *ram, before[USED], after[USED];
+static u8 before[USED], after[USED];
 static u32 seed = 88172645u, taken[KINDS];
 
 static u32 next(void)

@@ -16,7 +16,7 @@ enum { MOVS, CMPS, STOS, LODS, SCAS, KINDS };
 static const u8 opcodes[KINDS] = { 0xa4, 0xa6, 0xaa, 0xac, 0xae };
 static X86Helper *const helpers[KINDS] = { helper_movs, helper_cmps, helper_stos, helper_lods, helper_scas };
 static const char *const names[KINDS] = { "movs", "cmps", "stos", "lods", "scas" };
-static u8 *ram, expected[WINDOW_BYTES];
+static u8 expected[WINDOW_BYTES];
 static u32 seed = 2463534242u;
 
 static u32 next(void)
